@@ -1,7 +1,7 @@
 from .commit_log import FileAccount, FileKind, LandingLog, LogEntry, Removal, file_id, origin_of
 from .content_digest import EventDigest, IdDigest
 from .histories import history_keys, remember_histories, renew_histories, store_histories
-from .id_maps import ID_TABLES, compacted_map, extended_map, map_batches, map_entries
+from .id_maps import compacted_map, extended_map, map_batches, map_entries
 from .incremental import IncrementalVersion, content_of, landed_manifest
 from .landed_state import LandedState
 from .layout import IdMap, Layout, Part, StoredFile
@@ -18,14 +18,21 @@ from .part_events import (
 )
 from .part_files import PartFiles, PartStore
 from .quarantine import Delivery, Quarantine, last_delivery, quarantined
-from .references import DatasetRef, chosen_dataset, list_datasets, load_dataset_ref, read_manifest, same_content
+from .references import (
+    DatasetRef,
+    chosen_dataset,
+    list_datasets,
+    load_dataset_ref,
+    read_manifest,
+    same_content,
+    stored_properties,
+)
 from .release import ReleaseVersion, record_refusal, write_dataset
 from .retention import plan_prune, prune_versions
 from .versions import external_ids, read_events, read_table, verify_dataset
 
 __all__ = [
     "HAPPENED",
-    "ID_TABLES",
     "LANDED",
     "Arrays",
     "DatasetRef",
@@ -77,6 +84,7 @@ __all__ = [
     "renew_histories",
     "same_content",
     "store_histories",
+    "stored_properties",
     "superseded_events",
     "verify_dataset",
     "write_dataset",

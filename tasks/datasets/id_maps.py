@@ -8,18 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from models.columns import Columns
 from tasks.datasets.content_digest import IdDigest
 from tasks.datasets.layout import IdMap
 from tasks.datasets.part_files import PartFiles, PartStore
-from tasks.tables import id_schema
+from tasks.tables import ID_TABLES, id_schema
 
-__all__ = ["ID_TABLES", "compacted_map", "extended_map", "map_batches", "map_entries"]
+__all__ = ["compacted_map", "extended_map", "map_batches", "map_entries"]
 
 Ids = npt.NDArray[np.int64]
 BATCH_ROWS = 1 << 20
-ID_TABLES = {Columns.USER: "user_ids", Columns.ITEM: "item_ids"}
-"""The name of the id map of each column, as a table of a version."""
 
 
 def map_batches(files: PartFiles, ids: IdMap) -> Iterator[tuple[Ids, pa.Array]]:

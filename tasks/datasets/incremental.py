@@ -21,13 +21,13 @@ from configs.errors import VersionCorruptError
 from infra.storage import Store
 from models.columns import Columns
 from tasks.datasets.content_digest import EventDigest, IdDigest, plain_cells
-from tasks.datasets.id_maps import ID_TABLES, map_batches, map_entries
+from tasks.datasets.id_maps import map_batches, map_entries
 from tasks.datasets.landed_state import LandedState
 from tasks.datasets.layout import IdMap, Layout
 from tasks.datasets.part_events import merged_events, superseded_events
 from tasks.datasets.part_files import PartFiles
 from tasks.ingest import Kind, build_features, public, with_times
-from tasks.tables import DatasetProperties
+from tasks.tables import ID_TABLES, DatasetProperties
 
 __all__ = ["IncrementalVersion", "content_of", "landed_manifest"]
 

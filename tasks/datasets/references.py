@@ -11,7 +11,15 @@ from configs.settings import DataSettings, StoreSettings
 from infra.storage import Store, open_store
 from tasks.tables import PLAIN, DatasetProperties
 
-__all__ = ["DatasetRef", "chosen_dataset", "list_datasets", "load_dataset_ref", "read_manifest", "same_content"]
+__all__ = [
+    "DatasetRef",
+    "chosen_dataset",
+    "list_datasets",
+    "load_dataset_ref",
+    "read_manifest",
+    "same_content",
+    "stored_properties",
+]
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,12 @@ def load_dataset_ref(store: Store, name: str, version: str) -> DatasetRef:
         horizon=manifest.get("horizon"),
         properties=DatasetProperties.from_manifest(manifest),
     )
+
+
+def stored_properties(store: Store, name: str) -> DatasetProperties | None:
+    """Return the properties of a dataset, which its first version fixed, or None if no version is stored."""
+    found = next((ref for ref in list_datasets(store) if ref.name == name), None)
+    return None if found is None else found.properties
 
 
 def read_manifest(store: Store, name: str, version: str) -> dict[str, Any]:

@@ -23,11 +23,10 @@ from infra.digests import sha256_of
 from infra.storage import Store
 from models.columns import Columns
 from tasks.datasets.content_digest import plain_cells
-from tasks.datasets.id_maps import ID_TABLES
 from tasks.datasets.quarantine import DELIVERIES, REFUSED, release_deliveries
 from tasks.datasets.references import DatasetRef, list_datasets, load_dataset_ref
 from tasks.ingest import Release, ReleaseRefusedError, Validated
-from tasks.tables import DatasetProperties, read_parquet
+from tasks.tables import ID_TABLES, DatasetProperties, read_parquet
 
 __all__ = ["ReleaseVersion", "record_refusal", "write_dataset"]
 

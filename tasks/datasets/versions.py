@@ -10,14 +10,13 @@ import pandas as pd
 
 from infra.storage import Store
 from models.columns import Columns
-from tasks.datasets.id_maps import ID_TABLES
 from tasks.datasets.incremental import IncrementalVersion
 from tasks.datasets.layout import StoredFile
 from tasks.datasets.part_events import CHUNK_ROWS, Arrays, merged_chunks
 from tasks.datasets.part_files import PartFiles
 from tasks.datasets.references import DatasetRef, read_manifest
 from tasks.datasets.release import ReleaseVersion
-from tasks.tables import parquet_batches
+from tasks.tables import ID_TABLES, parquet_batches
 
 __all__ = ["Version", "external_ids", "open_version", "read_events", "read_table", "verify_dataset"]
 

@@ -5,6 +5,7 @@ from .merge import merge_interactions
 from .metadata import (
     ANY_TIME,
     TABLES,
+    attributes_of,
     described,
     forgotten,
     public,
@@ -16,7 +17,7 @@ from .properties_of import reading_for, resolved_properties
 from .release import Release, ReleaseRefusedError, building, chunk_reader
 from .row_account import BAD_ROWS, RowAccount, accepted_events
 from .sources import IngestedSource, LocatedSource, ingest, locate
-from .table_reading import Kind, TableReading, table_readings
+from .table_reading import Kind, TableReading, refusing_tables, table_readings
 from .validation import Validated, ValidationReport, validate
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Validated",
     "ValidationReport",
     "accepted_events",
+    "attributes_of",
     "build_features",
     "building",
     "chunk_reader",
@@ -53,6 +55,7 @@ __all__ = [
     "read_descriptions",
     "reading_for",
     "reading_of",
+    "refusing_tables",
     "resolved_properties",
     "seeded",
     "table_readings",

@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 
 from models.columns import Columns
 
-__all__ = ["attributes_of", "typed", "widened", "written"]
+__all__ = ["attributes_in", "typed", "widened", "written"]
 
 NUMBER = r"^[+-]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"  # 007 is text
 
 
-def attributes_of(table: pd.DataFrame, known: Iterable[str]) -> list[str]:
+def attributes_in(table: pd.DataFrame, known: Iterable[str]) -> list[str]:
     """Return the attributes of a table, in alphabetical order.
 
     Args:

@@ -102,7 +102,7 @@ def read_descriptions(
     provided = raw.reindex(columns=[name for name in known if name in raw.columns])
     checks = Checks(kind, provided)
     checks.mark(misshapen, "has more or fewer cells than there are columns")
-    ids, texts = _ids(checks, table.id, is_text=reading.id_is_text)
+    ids, texts = _ids(checks, table.id, reading)
     times = _times(checks, written, latest)
     frame = cleaned(provided.assign(**{table.id: ids}), kind)
     frame = frame.assign(**{name: _attribute(provided, name) for name in reading.attributes})
@@ -113,10 +113,10 @@ def read_descriptions(
     return DescriptionFile(frame[~checks.bad].reset_index(drop=True), checks.quarantined(), len(provided), extra, pairs)
 
 
-def _ids(checks: Checks, column: str, *, is_text: bool) -> tuple[npt.NDArray[np.int64], TextIds | None]:
+def _ids(checks: Checks, column: str, reading: TableReading) -> tuple[npt.NDArray[np.int64], TextIds | None]:
     """Return the ids of a table, with their texts if they are text, and mark the rows whose id is bad."""
-    if is_text:
-        texts = read_ids(texts_of(checks.raw[column]))
+    if reading.id_is_text:
+        texts = read_ids(texts_of(checks.raw[column]), reading.refused)
         for reason, rows in texts.faults.items():
             checks.mark(rows, f"{column} {reason}")
         return texts.numbers, texts

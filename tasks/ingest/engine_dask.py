@@ -30,7 +30,7 @@ from models.columns import Columns
 from tasks.ingest.events import EventChunk, EventFile
 from tasks.ingest.features import build_features, counts_before, user_features
 from tasks.ingest.merge import deduplicate_latest
-from tasks.ingest.row_account import RowAccount, events_of_file
+from tasks.ingest.row_account import RowAccount, TakeIds, events_of_file
 from tasks.tables import PLAIN, DatasetProperties, ParquetWriter, added_counts, cut_points, empty_table, interaction_model
 
 __all__ = ["DaskEngine", "dask_engine"]
@@ -109,7 +109,7 @@ class DaskEngine:
                 yield chunk.following(start)
             start += chunk.rows
 
-    def read(self, file: EventFile, account: RowAccount, ordinal: int) -> None:
+    def read(self, file: EventFile, account: RowAccount, ordinal: int, take_ids: TakeIds) -> None:
         seen = replace(file, path=file.path.resolve())
         chunks = self._client.map(seen.read, seen.blocks(), pure=False)
         starts = []
@@ -117,6 +117,7 @@ class DaskEngine:
             rest: EventChunk = self._results([self._client.submit(_without_events, chunk, pure=False)])[0]
             starts.append(account.rows)
             account.add(rest.rows, rest.following(account.rows).quarantined, rest.left_out)
+            take_ids(rest.ids)
         self._accepted += self._client.map(_good_rows, chunks, starts, ordinal=ordinal, pure=False)
 
     def write_interactions(self, out: Path) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from models.columns import Columns
 from tasks.ingest.events import EventFile
 from tasks.ingest.features import write_features
 from tasks.ingest.merge import merge_interactions
-from tasks.ingest.row_account import RowAccount, accepted_events
+from tasks.ingest.row_account import RowAccount, TakeIds, accepted_events
 from tasks.tables import PLAIN, DatasetProperties, ParquetWriter, interaction_model, read_parquet
 
 __all__ = ["Engine", "PandasEngine"]
@@ -24,8 +24,11 @@ IntArray = npt.NDArray[np.int64]
 class Engine(Protocol):
     """Builds the tables of event files. `read` is called for each file, and the other methods once, in this order."""
 
-    def read(self, file: EventFile, account: RowAccount, ordinal: int) -> None:
-        """Read and validate a file chunk by chunk, and add it to the account. Raises SourceError if it is damaged."""
+    def read(self, file: EventFile, account: RowAccount, ordinal: int, take_ids: TakeIds) -> None:
+        """Read and validate a file chunk by chunk, and add it to the account. Raises SourceError if it is damaged.
+
+        `take_ids` takes the text ids of each chunk, by column (`EventChunk.ids`).
+        """
 
     def write_interactions(self, out: Path) -> pd.DataFrame:
         """Write the accepted events, merged by `deduplicate_latest`, with Columns.INTERACTION and, if they have one, their weight.
@@ -47,8 +50,8 @@ class PandasEngine:
         self._folder, self._memory_rows, self._properties = folder, memory_rows, properties
         self._parts: list[Path] = []
 
-    def read(self, file: EventFile, account: RowAccount, ordinal: int) -> None:
-        for events in accepted_events(file.chunks(), account, ordinal):
+    def read(self, file: EventFile, account: RowAccount, ordinal: int, take_ids: TakeIds) -> None:
+        for events in accepted_events(file.chunks(), account, ordinal, take_ids):
             part = self._folder / f"part-{len(self._parts)}.parquet"
             with ParquetWriter(part, temporary=True) as writer:
                 writer.write(events)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from models.columns import Columns
-from tasks.ingest.attributes import attributes_of, typed, widened, written
+from tasks.ingest.attributes import attributes_in, typed, widened, written
 from tasks.ingest.movielens import with_year
 from tasks.ingest.table_reading import Kind
 
@@ -25,6 +25,7 @@ __all__ = [
     "ANY_TIME",
     "TABLES",
     "UNDESCRIBED",
+    "attributes_of",
     "cleaned",
     "described",
     "forgotten",
@@ -49,7 +50,7 @@ class Table:
 
     def described_in(self, *tables: pd.DataFrame) -> list[str]:
         """Return the columns that describe: those that every table has, and the attributes that one of these tables has."""
-        chosen = {name for table in tables for name in attributes_of(table, (self.id, *self.columns))}
+        chosen = {name for table in tables for name in attributes_in(table, (self.id, *self.columns))}
         return [*self.columns, *sorted(chosen)]
 
 
@@ -57,6 +58,12 @@ TABLES: dict[Kind, Table] = {
     "items": Table(Columns.ITEM, Columns.ITEM_DESCRIPTION, frozenset({Columns.TITLE, Columns.GENRES})),
     "users": Table(Columns.USER, Columns.USER_DESCRIPTION, frozenset(Columns.USER_DESCRIPTION)),
 }
+
+
+def attributes_of(kind: Kind, table: pd.DataFrame) -> tuple[str, ...]:
+    """Return the attributes of the team's choice that a table of items (users) has, in alphabetical order."""
+    known = TABLES[kind]
+    return tuple(attributes_in(table, (known.id, *known.columns)))
 
 
 def is_said(name: str, provided: pd.DataFrame, cleaned: pd.DataFrame) -> npt.NDArray[np.bool_]:

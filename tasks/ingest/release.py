@@ -9,10 +9,11 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -22,11 +23,12 @@ from models.columns import Columns
 from tasks.ingest.engine_pandas import Engine, PandasEngine
 from tasks.ingest.events import EventChunk, EventFile, open_event_file
 from tasks.ingest.features import earlier_events
+from tasks.ingest.metadata import TABLES
 from tasks.ingest.movielens import no_ratings
 from tasks.ingest.row_account import BAD_ROWS, RowAccount
 from tasks.ingest.sources import LocatedSource
 from tasks.ingest.validation import TableReport, ValidationReport, describe
-from tasks.tables import PLAIN, DatasetProperties, ParquetWriter
+from tasks.tables import ID_TABLES, PLAIN, DatasetProperties, IdCollectors, ParquetWriter
 
 __all__ = ["Release", "ReleaseRefusedError", "building", "chunk_reader"]
 
@@ -84,24 +86,59 @@ def _remove_leftovers(work_dir: Path) -> None:
 
 
 def _build(source: LocatedSource, validation: ValidationSettings, settings: EtlSettings, now: int, folder: Path) -> Release:
+    """Build the release. If two text ids have one number, the files are read again without the rows of one of them."""
+    while True:
+        with TemporaryDirectory(dir=folder) as name:
+            work = Path(name)
+            found = _built(source, validation, settings, now, work)
+            if isinstance(found, Release):
+                return replace(
+                    found,
+                    interactions=_moved(found.interactions, folder),
+                    features=_moved(found.features, folder),
+                    ids={table: _moved(path, folder) for table, path in found.ids.items()},
+                )
+        source = source.refusing(found)
+
+
+def _moved(path: Path, folder: Path) -> Path:
+    return path.rename(folder / path.name)
+
+
+def _built(
+    source: LocatedSource, validation: ValidationSettings, settings: EtlSettings, now: int, folder: Path
+) -> Release | dict[str, frozenset[str]]:
+    """Build the release, or return the texts by id column whose rows are bad, because another text has the same number."""
     files = [open_event_file(path, validation, now, settings.chunk_rows, source.reading) for path in source.files.events]
+    described = source.files.described(now + validation.max_future_s)
     account = RowAccount(ParquetWriter(folder / "quarantine.parquet", BAD_ROWS, temporary=True))
     interactions, features = folder / "interactions.parquet", folder / "features.parquet"
-    with _engine(settings, folder) as engine:
+    ids = IdCollectors(source.properties.text_columns, folder)
+    with _engine(settings, folder, source.properties) as engine:
         with account:
             for ordinal, file in enumerate(files):
                 if len(files) > 1:
                     account.begin(source.files.name_of(file.path))
-                engine.read(file, account, ordinal)
+                engine.read(file, account, ordinal, ids.add)
         if not account.rows:
             raise no_ratings(source.files.events[0])
+        for kind, descriptions in described:
+            if descriptions.ids is not None:
+                ids.add({TABLES[kind].id: descriptions.ids})
+        if ids.refused:
+            return ids.refused
         _report(account, 0, validation)  # refuse bad data before it is sorted
         superseded = engine.write_interactions(interactions)
         report = _report(account, len(superseded), validation)
         happened = earlier_events(superseded, _pieces(interactions, settings.memory_rows) if len(superseded) else [])
         users, items = engine.write_features(interactions, features, happened)
     companions = source.files.companions
-    found = describe(companions.items, companions.users, items, users, source.files.described(now + validation.max_future_s))
+    found = describe(companions.items, companions.users, items, users, described)
+    maps: dict[str, Path] = {}
+    for column, each in ids.by_column.items():
+        table = found.users if column == Columns.USER else found.items
+        path = maps[ID_TABLES[column]] = folder / f"{ID_TABLES[column]}.parquet"
+        each.write(path, table[column].to_numpy(np.int64), memory_rows=settings.memory_rows)
     return Release(
         interactions,
         features,
@@ -110,6 +147,8 @@ def _build(source: LocatedSource, validation: ValidationSettings, settings: EtlS
         pd.concat([account.quarantined(), found.quarantined], ignore_index=True),
         ValidationReport({"interactions": report, **found.reports}, found.items_without_metadata),
         happened,
+        source.properties,
+        maps,
     )
 
 
@@ -130,13 +169,13 @@ def _pieces(interactions: Path, rows: int) -> Iterator[pd.DataFrame]:
 
 
 @contextmanager
-def _engine(settings: EtlSettings, folder: Path) -> Iterator[Engine]:
+def _engine(settings: EtlSettings, folder: Path, properties: DatasetProperties) -> Iterator[Engine]:
     if settings.engine == "pandas":
-        yield PandasEngine(folder, settings.memory_rows)
+        yield PandasEngine(folder, settings.memory_rows, properties)
         return
     from tasks.ingest.engine_dask import dask_engine  # needs the optional extra `dask`
 
-    with dask_engine(folder, settings) as engine:
+    with dask_engine(folder, settings, properties) as engine:
         yield engine
 
 

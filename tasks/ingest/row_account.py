@@ -15,8 +15,9 @@ from tasks.ingest.events import EventChunk
 from tasks.ingest.validation import TableReport, refuse_bad, refuse_empty, told
 from tasks.tables import AcceptedModel, ParquetWriter
 
-__all__ = ["BAD_ROWS", "RowAccount", "accepted_events", "events_of_file"]
+__all__ = ["BAD_ROWS", "RowAccount", "TakeIds", "accepted_events", "events_of_file"]
 
+TakeIds = Callable[[Mapping[str, pa.Table]], None]
 BAD_ROWS = pa.schema([(Columns.ROW, pa.int64()), (Columns.REASONS, pa.string()), (Columns.CELLS, pa.string())])
 
 
@@ -113,7 +114,7 @@ def accepted_events(
     chunks: Iterable[EventChunk],
     account: RowAccount,
     ordinal: int = 0,
-    take_ids: Callable[[Mapping[str, pa.Table]], None] | None = None,
+    take_ids: TakeIds | None = None,
 ) -> Iterator[pd.DataFrame]:
     """Validate the chunks of a file, and add them to the account.
 

@@ -31,8 +31,8 @@ from tasks.ingest.metadata import (
 )
 from tasks.ingest.movielens import COMPANIONS, Metadata, RawTables, no_ratings, read_companions, unpack
 from tasks.ingest.properties_of import reading_for, resolved_properties
-from tasks.ingest.table_reading import Kind, TableReading, table_readings
-from tasks.tables import PLAIN, DatasetProperties, column_names, file_format, is_zip, suffix_of
+from tasks.ingest.table_reading import Kind, TableReading, refusing_tables, table_readings
+from tasks.tables import PLAIN, DatasetProperties, column_names, file_format, is_zip, joined_refusals, suffix_of
 
 __all__ = [
     "IngestedSource",
@@ -120,6 +120,12 @@ class LocatedSource:
         """Return the sha256 of each file that is read, by file name."""
         return self.files.hashes()
 
+    def refusing(self, texts: Mapping[str, frozenset[str]]) -> LocatedSource:
+        """Return the source whose rows with these text ids, by column, are bad too."""
+        refused = joined_refusals(self.reading.refused, texts)
+        tables = refusing_tables(self.files.tables, refused)
+        return replace(self, reading=replace(self.reading, refused=refused), files=replace(self.files, tables=tables))
+
 
 @dataclass(frozen=True, eq=False)
 class IngestedSource:
@@ -162,9 +168,12 @@ def locate(
 
     Raises:
         SourceError: As for `ingest`, but the rows of the files are not read.
+        SettingsError: The settings contradict the stored properties.
     """
     files = _files(settings, validation, on_bytes)
     properties = resolved_properties(settings, files.events, stored)
+    if stored is not None:
+        stored.check(properties, settings.dataset_name)
     files = replace(files, tables=table_readings(settings, properties))
     return LocatedSource(settings.dataset_name, files, properties, reading_for(settings, properties, stored))
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from configs.settings import DataSettings
 from models.columns import Columns
 from tasks.tables import PLAIN, DatasetProperties
 
-__all__ = ["ATOMIC_NAMES", "Kind", "TableReading", "table_readings"]
+__all__ = ["ATOMIC_NAMES", "Kind", "TableReading", "refusing_tables", "table_readings"]
 
 Kind = Literal["items", "users"]
 # RecBole's ml-100k calls genres "class", and its ml-1m "genre".
@@ -30,12 +30,14 @@ class TableReading:
         names: The name of a column in Columns, by its name in the files. The others have MovieLens' names.
         attributes: Further columns that are kept.
         id_is_text: The ids are text.
+        refused: Texts of ids whose rows are bad, because another text has the same number.
         event_names: Columns that events have and tables lack: the time and the rating.
     """
 
     names: Mapping[str, str] = field(default_factory=dict)
     attributes: tuple[str, ...] = ()
     id_is_text: bool = False
+    refused: frozenset[str] = frozenset()
     event_names: frozenset[str] = frozenset({Columns.TIME, Columns.RATING})
 
     def renamed(self, given: Sequence[str], *, is_atomic: bool = False) -> list[str]:
@@ -79,9 +81,15 @@ def table_readings(data: DataSettings, properties: DatasetProperties = PLAIN) ->
     }
     events = frozenset({data.columns.timestamp or Columns.TIME, data.columns.rating or Columns.RATING})
     return {
-        "items": TableReading(_by_name(of_items), items.attributes, properties.item_ids == "text", events),
-        "users": TableReading(_by_name(of_users), users.attributes, properties.user_ids == "text", events),
+        "items": TableReading(_by_name(of_items), items.attributes, properties.item_ids == "text", event_names=events),
+        "users": TableReading(_by_name(of_users), users.attributes, properties.user_ids == "text", event_names=events),
     }
+
+
+def refusing_tables(readings: Mapping[Kind, TableReading], refused: Mapping[str, frozenset[str]]) -> dict[Kind, TableReading]:
+    """Return how tables are written if rows with these text ids, by column, are bad."""
+    column: dict[Kind, str] = {"items": Columns.ITEM, "users": Columns.USER}
+    return {kind: replace(each, refused=refused.get(column[kind], frozenset())) for kind, each in readings.items()}
 
 
 def _by_name(columns: Mapping[str, str | None]) -> dict[str, str]:

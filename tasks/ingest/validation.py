@@ -17,11 +17,12 @@ from pyarrow import Table
 from configs.errors import DataRefusedError
 from configs.settings import ValidationSettings
 from models.columns import Columns
+from tasks.ingest.attributes import typed
 from tasks.ingest.description_files import DescriptionFile
 from tasks.ingest.events import Checks, EventReading, RowRules, joined_cells, judge_events, remedy
 from tasks.ingest.features import earlier_events
 from tasks.ingest.merge import deduplicate_latest
-from tasks.ingest.metadata import ANY_TIME, described, public, seeded
+from tasks.ingest.metadata import ANY_TIME, attributes_of, described, public, seeded
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.table_reading import Kind
 from tasks.tables import PLAIN, DatasetProperties, ItemModel, UserModel, interaction_model
@@ -331,7 +332,13 @@ def _items(raw: pd.DataFrame | None, with_events: IntArray) -> tuple[pd.DataFram
             Columns.GENRES: frame[Columns.GENRES].astype("string").fillna("").array,
         }
     )
-    return items, checks
+    return _with_attributes("items", items, frame), checks
+
+
+def _with_attributes(kind: Kind, table: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with the attributes of the raw table, whose index is the ids of the other one."""
+    names = attributes_of(kind, raw.reset_index())
+    return table.assign(**{name: typed(raw[name]).array for name in names})
 
 
 def _users(raw: pd.DataFrame | None, with_events: IntArray) -> tuple[pd.DataFrame, Checks | None]:
@@ -352,7 +359,7 @@ def _users(raw: pd.DataFrame | None, with_events: IntArray) -> tuple[pd.DataFram
             columns[name] = age.where((age >= 0) & (age <= 150)).round().astype("Int64").array
         else:
             columns[name] = frame[name].array
-    return pd.DataFrame(columns), checks
+    return _with_attributes("users", pd.DataFrame(columns), frame), checks
 
 
 def _identity(checks: Checks, column: str) -> npt.NDArray[np.int64]:

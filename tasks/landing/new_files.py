@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 
 from configs.errors import NotFoundError, SourceError
 from infra.digests import sha256_of
@@ -31,6 +30,7 @@ from tasks.ingest import (
     open_event_file,
     read_descriptions,
     reading_for,
+    refusing_tables,
     resolved_properties,
     table_readings,
 )
@@ -38,7 +38,7 @@ from tasks.landing.ledger import Ledger
 from tasks.landing.listing import Listing
 from tasks.landing.options import LandingOptions
 from tasks.landing.scratch import ScratchFile
-from tasks.tables import PLAIN, DatasetProperties, IdCollector, schema_of
+from tasks.tables import PLAIN, DatasetProperties, IdCollectors, schema_of
 
 __all__ = ["NewFile", "NewFiles", "ZoneReader"]
 
@@ -93,7 +93,7 @@ class NewFiles:
     known: int  # files whose content was added before
     copies: list[FileAccount] = field(default_factory=list)  # those that are found under a name or time for the first time
     properties: DatasetProperties = PLAIN  # of the dataset
-    ids: dict[str, IdCollector] = field(default_factory=dict)  # the text ids of the files, by column
+    ids: IdCollectors = field(default_factory=lambda: IdCollectors((), Path()))  # the text ids of the files
 
 
 class ZoneReader:
@@ -107,7 +107,6 @@ class ZoneReader:
         options: LandingOptions,
         scratch: Path,
         chunks: Callable[[EventFile], Iterator[EventChunk]],
-        stored: DatasetProperties | None,
     ) -> None:
         """Prepare to read.
 
@@ -118,25 +117,28 @@ class ZoneReader:
             options: The options of the run.
             scratch: Folder for the rows that are read.
             chunks: Reads an event file.
-            stored: The properties of the dataset, if there is one.
         """
-        self._chunks, self._stored = chunks, stored
+        self._chunks = chunks
         self._zone, self._listing, self._options, self._scratch = zone, listing, options, scratch
         self._ledger = ledger
         self._properties, self._reading, self._tables = PLAIN, EventReading(), table_readings(options.data)
-        self._ids: dict[str, IdCollector] = {}
+        self._ids = IdCollectors((), scratch)
 
-    def read(self) -> NewFiles:
+    def read(self, stored: DatasetProperties | None, refused: Mapping[str, frozenset[str]]) -> NewFiles:
         """Read the new files.
 
         A file waits if it has changed within `landing.settle_s` or while it was being read. A file that cannot be read waits
         until it has not changed for `landing.give_up_s`.
 
+        Args:
+            stored: The properties of the dataset, if there is one.
+            refused: Text ids by column whose rows are bad, because another text has the same number.
+
         Raises:
             SettingsError: The settings contradict the stored dataset.
             StoreFullError: The scratch folder cannot be written.
         """
-        self._find_properties()
+        self._find_properties(stored, refused)
         files: list[NewFile] = []
         copies: list[FileAccount] = []
         waiting: dict[str, str] = {}
@@ -157,15 +159,15 @@ class ZoneReader:
         files.sort(key=lambda new: (new.sha256, new.file))
         return NewFiles(files, waiting, repeated, copies, self._properties, self._ids)
 
-    def _find_properties(self) -> None:
+    def _find_properties(self, stored: DatasetProperties | None, refused: Mapping[str, frozenset[str]]) -> None:
         """Find out what the events are and how they are written: by the settings, the stored dataset, or the new files."""
-        data, stored = self._options.data, self._stored
+        data = self._options.data
         self._properties = resolved_properties(data, self._event_files(), stored)
         if stored is not None:
             stored.check(self._properties, data.dataset_name)
-        self._reading = reading_for(data, self._properties, stored)
-        self._tables = table_readings(data, self._properties)
-        self._ids = {column: IdCollector(column, self._scratch) for column in self._properties.text_columns}
+        self._reading = replace(reading_for(data, self._properties, stored), refused=refused)
+        self._tables = refusing_tables(table_readings(data, self._properties), refused)
+        self._ids = IdCollectors(self._properties.text_columns, self._scratch)
 
     def _event_files(self) -> Iterator[Path]:
         """Yield the new event files that are ready, each while it is open."""
@@ -176,10 +178,6 @@ class ZoneReader:
             with suppress(NotFoundError, SourceError, OSError), self._zone.opened(file, self._scratch) as path:
                 if description_kind(path, self._tables) is None:
                     yield path
-
-    def _take(self, ids: Mapping[str, pa.Table]) -> None:
-        for column, pairs in ids.items():
-            self._ids[column].add(pairs)
 
     def _found(self, file: SourceFile, ordinal: int) -> NewFile | AlreadyKnown | Waiting:
         settings = self._options.landing
@@ -225,7 +223,7 @@ class ZoneReader:
                 provided = self._kept(kind, read_descriptions(path, kind, new.written, latest, self._tables))
                 account.add(provided.rows, provided.quarantined)
                 if provided.ids is not None:
-                    self._take({TABLES[kind].id: provided.ids})
+                    self._ids.add({TABLES[kind].id: provided.ids})
                 removed = provided.rows - len(provided.quarantined) - len(provided.frame)
                 new = replace(new, kind=kind, descriptions=provided, extra_columns=provided.extra_columns, removed=removed)
         return replace(
@@ -243,7 +241,7 @@ class ZoneReader:
         file = open_event_file(path, options.validation, int(options.now), options.engine.chunk_rows, self._reading)
         schema = schema_of(self._properties.with_weight(Columns.FILE_EVENT))
         with ScratchFile(self._scratch / f"{new.ordinal}.events.parquet", schema, temporary=True) as events:
-            for accepted in accepted_events(self._chunks(file), account, new.ordinal, self._take):
+            for accepted in accepted_events(self._chunks(file), account, new.ordinal, self._ids.add):
                 events.write(accepted[self._kept_events(accepted)])
         removed = account.accepted - events.rows
         path_of_events = events.path if events.rows else None

@@ -32,6 +32,7 @@ from tasks.datasets import (
     content_of,
     landed_manifest,
     load_dataset_ref,
+    map_batches,
 )
 from tasks.ingest import chunk_reader
 from tasks.landing.ledger import Ledger
@@ -42,6 +43,7 @@ from tasks.landing.options import LandingOptions
 from tasks.landing.scratch import scratch_folder
 from tasks.landing.state import properties_before, state_before
 from tasks.landing.update import next_state
+from tasks.tables import joined_refusals
 
 __all__ = ["Landing", "land"]
 
@@ -104,12 +106,36 @@ class LandingRun:
         self._listing = Listing(store, self._log.listing_key(zone.uri()))
         self._ledger = Ledger(self._log, retry_quarantined=options.retry_quarantined)
         self._parts = PartFiles(store, options.engine.work_dir / "parts")
+        self._before: LandedState | None = None
 
     def read(self) -> NewFiles:
         """Read the files that were not added before. Raises SettingsError if `etl.engine` is a cluster that does not answer."""
         with chunk_reader(self._options.engine, self._scratch) as chunks:
             stored = properties_before(self._store, self._name, self._head, self._options.landing)
-            return ZoneReader(self._zone, self._listing, self._ledger, self._options, self._scratch, chunks, stored).read()
+            refused: dict[str, frozenset[str]] = {}
+            while True:  # a text whose number belongs to another text is found once all files are read
+                ledger = Ledger(self._log, retry_quarantined=self._options.retry_quarantined)
+                reader = ZoneReader(self._zone, self._listing, ledger, self._options, self._scratch, chunks)
+                new = reader.read(stored, refused)
+                found = self._refused(new)
+                if not found:
+                    self._ledger = ledger
+                    return new
+                refused = joined_refusals(refused, found)
+
+    def _refused(self, new: NewFiles) -> dict[str, frozenset[str]]:
+        """Return the text ids of new files, by column, whose number belongs to another text of them or of the dataset."""
+        for column, ids in new.ids.by_column.items():
+            if len(ids):
+                for numbers, texts in map_batches(self._parts, self._state(new).layout.ids[column]):
+                    ids.compare(numbers, texts)
+        return new.ids.refused
+
+    def _state(self, new: NewFiles) -> LandedState:
+        """Return the dataset before this run."""
+        if self._before is None:
+            self._before = state_before(self._parts, self._name, self._head, self._options.landing, new.properties)
+        return self._before
 
     @property
     def has_dataset(self) -> bool:
@@ -125,7 +151,7 @@ class LandingRun:
 
     def merge(self, new: NewFiles) -> tuple[LandedState, tuple[FileAccount, ...]]:
         """Store the parts and tables of the next version. Raises DataRefusedError if it would have too few events."""
-        before = state_before(self._parts, self._name, self._head, self._options.landing, new.properties)
+        before = self._state(new)
         if self._head is None and not before.is_empty:
             self._watermark = self._complete_until(before.horizon)
         merge = EventMerge(
@@ -141,7 +167,7 @@ class LandingRun:
         added = merge.add([file.events for file in new.files if file.events is not None])
         latest = int(self._options.now) + self._options.validation.max_future_s
         parts = PartStore(self._store, self._name, self._number)
-        after, accounts = next_state(before, added, new.files, parts, latest, new.ids)
+        after, accounts = next_state(before, added, new.files, parts, latest, new.ids.by_column)
         after = replace(after, horizon=self._reach(before, added))
         rows, min_rows = after.layout.rows, self._options.validation.min_rows
         if new.files and (after.is_empty or rows < min_rows):

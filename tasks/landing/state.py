@@ -13,7 +13,6 @@ from configs.settings import LandingSettings
 from infra.storage import Store
 from models.columns import Columns
 from tasks.datasets import (
-    ID_TABLES,
     DatasetRef,
     EventDigest,
     IdDigest,
@@ -32,7 +31,7 @@ from tasks.datasets import (
     read_manifest,
 )
 from tasks.ingest import seeded
-from tasks.tables import DatasetProperties
+from tasks.tables import ID_TABLES, DatasetProperties
 
 __all__ = ["landed_state", "properties_before", "state_before"]
 

@@ -28,7 +28,7 @@ from infra.pages import visible
 from infra.prefect_server import DRIFT_DETECTED, DRIFT_WITHOUT_DATA, model_resource
 from infra.registry import ModelRegistry
 from infra.storage import open_store
-from tasks.datasets import DatasetRef, record_refusal, same_content, write_dataset
+from tasks.datasets import DatasetRef, record_refusal, same_content, stored_properties, write_dataset
 from tasks.ingest import ReleaseRefusedError, building, locate
 from tasks.landing import Landing, LandingOptions, compact, land
 from tasks.monitoring import DriftResult, monitor_dataset
@@ -47,7 +47,7 @@ __all__ = ["add_landed_files", "announce_drift", "build_dataset", "compact_datas
 def build_dataset(data: DataSettings, validation: ValidationSettings, store: StoreSettings, settings: EtlSettings) -> DatasetRef:
     """Ingest, validate and enrich the source, and store it as a dataset version. A refusal is recorded beside the newest version."""
     log, place = get_run_logger(), open_store(store)
-    source = locate(data, _Download(), validation)
+    source = locate(data, _Download(), validation, stored_properties(place, data.dataset_name))
     try:
         with building(source, validation, settings, int(wall_clock())) as release:
             account = release.report.tables["interactions"]

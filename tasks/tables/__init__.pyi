@@ -2,13 +2,14 @@ from .delimited import DAMAGE, Cells, Header, column_names, header_of, read_cell
 from .external_sort import added_counts, cut_points, partition_by_key, sorted_order
 from .formats import FileFormat, file_format, is_zip, opened, read_bytes, suffix_of
 from .frames import column_type, empty_table, schema_of
-from .id_map import NUMBER, TEXT, IdCollector, id_digests, id_schema
+from .id_map import ID_TABLES, NUMBER, TEXT, IdCollector, IdCollectors, id_digests, id_schema, joined_refusals
 from .models import MILLISECONDS_FROM, AcceptedModel, InteractionModel, ItemModel, UserModel, interaction_model
 from .parquet import ParquetWriter, Rows, parquet_batches, read_parquet
 from .properties import PLAIN, DatasetProperties, IdKind
 
 __all__ = [
     "DAMAGE",
+    "ID_TABLES",
     "MILLISECONDS_FROM",
     "NUMBER",
     "PLAIN",
@@ -19,6 +20,7 @@ __all__ = [
     "FileFormat",
     "Header",
     "IdCollector",
+    "IdCollectors",
     "IdKind",
     "InteractionModel",
     "ItemModel",
@@ -36,6 +38,7 @@ __all__ = [
     "id_schema",
     "interaction_model",
     "is_zip",
+    "joined_refusals",
     "opened",
     "parquet_batches",
     "partition_by_key",

@@ -6,7 +6,7 @@ when two texts have one number. That is not expected in practice (p = 5e-6 for t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,21 @@ from models.columns import Columns
 from tasks.tables.external_sort import partition_by_key
 from tasks.tables.parquet import ParquetWriter
 
-__all__ = ["NUMBER", "TEXT", "IdCollector", "id_digests", "id_schema", "text_digests"]
+__all__ = [
+    "ID_TABLES",
+    "NUMBER",
+    "TEXT",
+    "IdCollector",
+    "IdCollectors",
+    "id_digests",
+    "id_schema",
+    "joined_refusals",
+    "text_digests",
+]
 
 NUMBER, TEXT = "number", "text"
+ID_TABLES = {Columns.USER: "user_ids", Columns.ITEM: "item_ids"}
+"""The name of the id map of each column, as a table of a dataset version."""
 SPILLED = pa.schema([(NUMBER, pa.int64()), (TEXT, pa.string())])
 HASH_KEY = "recsys id map v1"  # 16 bytes
 BATCH_ROWS = 1 << 20
@@ -142,3 +154,26 @@ class IdCollector:
                 self.refused.add(max(text, other[0]))
                 best[number] = min((text, place), other)
         return np.array([place for _, place in best.values()], dtype=np.intp)
+
+
+class IdCollectors:
+    """The text ids of a delivery: one collector for each column whose ids are text."""
+
+    def __init__(self, columns: Iterable[str], folder: Path) -> None:
+        self.by_column = {column: IdCollector(column, folder) for column in columns}
+
+    def add(self, ids: Mapping[str, pa.Table]) -> None:
+        """Add the ids of a chunk, by column."""
+        for column, pairs in ids.items():
+            self.by_column[column].add(pairs)
+
+    @property
+    def refused(self) -> dict[str, frozenset[str]]:
+        """The texts by column whose number belongs to another text. Their rows are bad, so the files have to be read again."""
+        return {column: frozenset(each.refused) for column, each in self.by_column.items() if each.refused}
+
+
+def joined_refusals(*refused: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+    """Return the texts by column that one of these refuses."""
+    columns = {column for each in refused for column in each}
+    return {column: frozenset().union(*(each.get(column, frozenset()) for each in refused)) for column in columns}

@@ -22,7 +22,9 @@ ROWS = st.lists(st.tuples(st.integers(1, 3), CELLS, CELLS), max_size=6)
 
 def frame(rows: list[tuple[int, str | None, str | None]], time: int) -> pd.DataFrame:
     """The descriptions of one file, with the attributes price and brand."""
-    found = pd.DataFrame(rows, columns=["item_id", "price", "brand"]).astype({"item_id": "int64", "price": "string", "brand": "string"})
+    found = pd.DataFrame(rows, columns=["item_id", "price", "brand"]).astype(
+        {"item_id": "int64", "price": "string", "brand": "string"}
+    )
     found = found.assign(title="", year=pd.array([pd.NA] * len(found), dtype="Int64"), genres="")
     found = found.astype({"title": "string", "genres": "string"})
     for name in ("title", "year", "genres", "price", "brand"):
@@ -75,5 +77,8 @@ def test_a_release_keeps_its_attributes_when_files_land_on_it(tmp_path: Path) ->
     provided = read_descriptions(path, "items", 50, LATEST, table_readings(data)).frame
     first, _ = described("items", seeded("items", None, np.array([1, 2, 3])), provided, LATEST)
     base = seeded("items", public("items", first), np.array([1, 2, 3, 4]))
-    assert public("items", base)["price"].tolist()[:1] == [9.9] and public("items", base)["price"].isna().tolist() == [False, *[True] * 3]
+    assert public("items", base)["price"].tolist()[:1] == [9.9] and public("items", base)["price"].isna().tolist() == [
+        False,
+        *[True] * 3,
+    ]
     assert public("items", first)["title"].tolist() == ["Hat", "Cap", ""]
