@@ -123,6 +123,7 @@ class IdCollector:
         same: npt.NDArray[np.bool_] = self._numbers[at] == numbers
         shared = np.flatnonzero(same)
         for each in shared[self._digests[at[shared]] != text_digests(pc.take(texts, pa.array(shared)))]:
+            self.refused.discard(texts[int(each)].as_py())  # another text of the delivery may have won over it
             self.refused.add(self.text_of(int(numbers[each])))
         return same
 
