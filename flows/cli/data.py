@@ -59,11 +59,22 @@ def list_(config: Config = None, set_: Set = None, json_file: Json = None) -> No
             _utc(ref.last),
             _utc(ref.created),
             f"{each.added:,} of {each.rows:,} rows added, {each.quarantined:,} bad" if each and each.rows else "",
+            ref.properties.described(),
             ", ".join(ref.parents),
         ]
         for ref, each in zip(refs, delivered.values(), strict=True)
     ]
-    columns = ["dataset", "interactions", "users", "items", "last event (UTC)", "made (UTC)", "last delivery", "made from"]
+    columns = [
+        "dataset",
+        "interactions",
+        "users",
+        "items",
+        "last event (UTC)",
+        "made (UTC)",
+        "last delivery",
+        "events",
+        "made from",
+    ]
     table(columns, rows, whole="dataset")
 
 
@@ -122,10 +133,10 @@ def retry(landing: Landing = None, config: Config = None, set_: Set = None, json
 def remove(
     reason: Annotated[str, typer.Option(help="Why; recorded with the user who runs the command.")],
     user: Annotated[
-        int | None, typer.Option(help="Remove the events of this user; without --item, the description, too.")
+        str | None, typer.Option(help="Remove the events of this user, by your id; without --item, the description, too.")
     ] = None,
     item: Annotated[
-        int | None, typer.Option(help="Remove the events of this item; without --user, the description, too.")
+        str | None, typer.Option(help="Remove the events of this item, by your id; without --user, the description, too.")
     ] = None,
     time: Annotated[int | None, typer.Option(help="Remove only the event of this time, in UTC seconds.")] = None,
     file: Annotated[str | None, typer.Option(help="Remove what this landed file added, by its name in the zone.")] = None,
@@ -138,7 +149,8 @@ def remove(
 
     A new version lacks the events, and later deliveries of them are not added, until the removal is undone. Events that the removed
     ones had superseded come back with the next etl, which reads the zone's files once more. An undone removal brings its events
-    back from the version before it, if that is still stored, and from the zone's files. Older versions, models that were trained on them, backups and logs keep the events: this is no complete erasure.
+    back from the version before it, if that is still stored, and from the zone's files. If ids are text, the text of a removed user or item
+    leaves the new version too, and the record of the removal has only its number. Older versions, models that were trained on them, backups and logs keep the events: this is no complete erasure.
 
     Example: recsys data remove --user 17 --reason "asked by the user" --set data.dataset=films
     """
@@ -152,18 +164,22 @@ def remove(
     import time as clock
     from dataclasses import asdict
 
+    from flows.cli.own_ids import number_of_id, telling
     from infra.storage import open_store
+    from models.columns import Columns
     from tasks.datasets import Removal
     from tasks.landing import remove as take_out
     from tasks.landing import undo_removal
 
     store, name = open_store(settings.store), settings.data.dataset_name
-    removal = Removal(reason, _runner(), user, item, time, file or "", undoes=undo or 0)
+    user_id, item_id = (number_of_id(store, name, *given) for given in ((Columns.USER, user), (Columns.ITEM, item)))
+    removal = Removal(reason, _runner(), user_id, item_id, time, file or "", undoes=undo or 0)
     run = take_out if undo is None else undo_removal
-    dataset, entry = run(store, name, removal, settings.landing, settings.etl.work_dir, clock.time())
+    with telling(removal, user, item) as told:
+        dataset, entry = run(store, name, removal, settings.landing, settings.etl.work_dir, clock.time())
     say(f"{dataset.name}/{dataset.version}: {dataset.rows:,} interactions, {dataset.users:,} users, {dataset.items:,} items")
     write_json(json_file, {key: value for key, value in asdict(entry).items() if key != "manifest"})
-    say(_removal_line(entry))
+    say(told(_removal_line(entry)))
     if entry.removal is not None and entry.removal.brings_back:
         say("The next etl over the landing zone reads its files once more.")
 

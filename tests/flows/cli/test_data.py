@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import boto3
@@ -8,10 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from configs.errors import NotFoundError, SettingsError
-from configs.settings import StoreSettings
+from configs.settings import DataSettings, StoreSettings
 from flows.cli.main import app
 from infra.storage import open_store
+from tests import own_events
 from tests.doubles.moto_s3 import moto_s3
+from tests.tasks.landed import NAME, Place, events
 
 
 @pytest.fixture
@@ -69,3 +73,37 @@ def test_the_message_says_why_an_address_is_invalid(address: str, said: str) -> 
 def test_a_retry_without_a_landing_zone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no landing zone whose files could be retried"):
         recsys("retry", "--set", f"store.url=file:{tmp_path}/store")
+
+
+def test_a_user_is_removed_by_the_teams_own_id_and_messages_say_it(tmp_path: Path) -> None:
+    shape = own_events.news(users=40, articles=60)
+    place = Place(tmp_path)
+    place.data = DataSettings.model_validate({"dataset": NAME, **shape.data, **shape.tables})
+    for name, cells in own_events.deliveries(shape)[0].items():
+        place.put(name, cells)
+    before = place.land(now=1_780_000_000.0).dataset
+    options = [
+        "--set",
+        f"store.url=file:{place.store.folder}",
+        "--set",
+        f"data.dataset={NAME}",
+        "--set",
+        f"etl.work_dir={tmp_path}/w",
+    ]
+    recsys("list", "--json", str(tmp_path / "list.json"), *options[:2])
+    (listed,) = json.loads((tmp_path / "list.json").read_text())
+    assert listed["properties"] == {**asdict(before.properties)} and listed["properties"]["user_ids"] == "text"
+    with pytest.raises(NotFoundError, match="has nothing of user nobody; nothing was removed"):
+        recsys("remove", "--user", "nobody", "--reason", "asked", *options)
+    cookie = str(shape.events["cookie"].iloc[0])
+    said = " ".join(recsys("remove", "--user", cookie, "--reason", "asked", *options).split())
+    assert f"removed user {cookie} (" in said and f"{before.users - 1:,} users" in said
+
+
+def test_an_integer_id_is_asked_for_where_ids_are_integers(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.put("a.csv", events((1, 1, 4, 0), (2, 1, 3, 5)))
+    place.land()
+    options = ["--set", f"store.url=file:{place.store.folder}", "--set", f"data.dataset={NAME}", "--reason", "asked"]
+    with pytest.raises(SettingsError, match="--user is ann, but the ids of small are whole numbers"):
+        recsys("remove", "--user", "ann", *options)
