@@ -317,13 +317,15 @@ def run_etl(settings: RetrainSettings, json_file: Path | None, *, compact: bool 
 
 def _print_accounts(entries: list[LogEntry]) -> None:
     """Print each file and the outcome of its rows, and what was removed."""
-    counts = ("rows", "accepted", "duplicates", "quarantined", "removed", "corrections", "late")
+    counts = ["rows", "accepted", "duplicates", "quarantined", "removed", "corrections", "late"]
+    if any(account.left_out for entry in entries for account in entry.accounts):  # events of weight 0
+        counts.append("left_out")
     rows = [
         [str(entry.number), account.file, account.kind, *(f"{getattr(account, name):,}" for name in counts), account.remarks]
         for entry in entries
         for account in entry.accounts
     ]
-    table(["run", "file", "kind", *counts, "remarks"], rows)
+    table(["run", "file", "kind", *(name.replace("_", " ") for name in counts), "remarks"], rows)
     for entry in entries:
         if entry.removal is not None:
             say(_removal_line(entry))

@@ -273,7 +273,7 @@ def refuse_bad(report: TableReport, faults: Mapping[str, tuple[str, str]], setti
             "was stored."
         )
     if report.accepted < settings.min_rows:
-        repeats = f" ({report.duplicates} more repeat a user and item)" if report.duplicates else ""
+        repeats = f" ({report.duplicates} more are duplicates)" if report.duplicates else ""
         faulty = f" {told(report.reasons, faults)}." if bad else ""
         raise DataRefusedError(
             f"{report.accepted} of {rows} interactions are valid{repeats}, fewer than validation.min_rows = {settings.min_rows}."

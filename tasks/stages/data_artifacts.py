@@ -38,6 +38,7 @@ def publish_dataset_artifact(dataset: DatasetRef) -> None:
 
 @best_effort_artifact
 def publish_landing_artifact(landing: Landing) -> None:
+    leaves_out = any(account.left_out for account in landing.accounts)  # events of weight 0
     rows = [
         {
             "file": account.file,
@@ -47,6 +48,7 @@ def publish_landing_artifact(landing: Landing) -> None:
             "duplicates": account.duplicates,
             "quarantined": account.quarantined,
             "removed": account.removed,
+            **({"left out": account.left_out} if leaves_out else {}),
             "corrections": account.corrections,
             "late": account.late,
             "new users": account.new_users,
@@ -60,13 +62,14 @@ def publish_landing_artifact(landing: Landing) -> None:
     publish_table_artifact(
         rows,
         key="landing",
-        description=f"Landing zone files in this run: rows = accepted + duplicates + quarantined + removed. Complete until "
-        f"{_utc(landing.watermark)}. {f'{more} more files are listed in the log of the zone.' if more else ''}",
+        description=f"Landing zone files in this run: rows = accepted + duplicates + quarantined + removed"
+        f"{' + left out' if leaves_out else ''}. Complete until {_utc(landing.watermark)}. {f'{more} more files are listed in the log of the zone.' if more else ''}",
     )
 
 
 @best_effort_artifact
 def publish_validation_artifact(report: ValidationReport) -> None:
+    leaves_out = any(table.left_out for table in report.tables.values())
     rows = [
         {
             "table": name,
@@ -74,11 +77,14 @@ def publish_validation_artifact(report: ValidationReport) -> None:
             "accepted": table.accepted,
             "duplicates": table.duplicates,
             "quarantined": table.quarantined,
+            **({"left out": table.left_out} if leaves_out else {}),
             "reasons": "; ".join(f"{reason}: {count}" for reason, count in table.reasons.items()),
         }
         for name, table in report.tables.items()
     ]
-    publish_table_artifact(rows, key="validation", description="Rows in = accepted + duplicates + quarantined")
+    publish_table_artifact(
+        rows, key="validation", description=f"Rows in = accepted + duplicates + quarantined{' + left out' if leaves_out else ''}"
+    )
 
 
 @best_effort_artifact

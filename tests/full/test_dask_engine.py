@@ -28,7 +28,7 @@ from tasks.datasets import read_manifest, read_table, write_dataset
 from tasks.ingest import building, locate
 from tasks.ingest.engine_dask import DaskEngine
 from tasks.landing import LandingOptions, land
-from tests import synthetic
+from tests import own_events, synthetic
 from tests.ports import reserved_port
 
 pytestmark = pytest.mark.full
@@ -105,6 +105,22 @@ def test_a_cluster_makes_the_same_version_as_one_process(write, memory_rows: int
     assert (
         read_manifest(place, "one", stored[0].version)["schema"] == read_manifest(place, "cluster", stored[1].version)["schema"]
     )
+
+
+@pytest.mark.parametrize("name", own_events.SHAPES)
+def test_a_teams_own_events_are_the_same_on_a_cluster(name: str, address: str, tmp_path: Path) -> None:
+    shape = own_events.SHAPES[name]()
+    own_events.write(shape, tmp_path / "data")
+    given = {"dataset": "own", "local_path": tmp_path / "data", **shape.data, **shape.tables}
+    source = locate(DataSettings.model_validate(given))
+    place, stored = LocalStore(tmp_path / "store"), []
+    for where, engine in (("one", {}), ("cluster", {"engine": "dask", "scheduler_address": address})):
+        settings = EtlSettings.model_validate({"chunk_rows": 700, "memory_rows": 900, "work_dir": tmp_path / "work", **engine})
+        with building(source, LAX, settings, NOW) as release:
+            stored.append(write_dataset(place, where, release, release.features, {}))
+    assert stored[0].version == stored[1].version and stored[0].properties == stored[1].properties == source.properties
+    for table in ("interactions", "features", "items", "users", *(f"{column}s" for column in source.properties.text_columns)):
+        pd.testing.assert_frame_equal(*(read_table(place, ref, table) for ref in stored))
 
 
 def test_files_that_make_no_dataset_are_refused_as_in_one_process(address: str, tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_repeats_are_counted_apart_from_bad_rows(tmp_path: Path) -> None:
     _, report = release(path, tmp_path / "x", ValidationSettings(min_rows=3, max_quarantined_share=0.1))
     account = report.tables["interactions"]
     assert (account.rows, account.accepted, account.duplicates, account.quarantined) == (16, 3, 12, 1)
-    with pytest.raises(DataRefusedError, match=r"3 of 16 interactions are valid \(12 more repeat a user and item\)"):
+    with pytest.raises(DataRefusedError, match=r"3 of 16 interactions are valid \(12 more are duplicates\)"):
         release(path, tmp_path / "x", ValidationSettings(min_rows=4, max_quarantined_share=0.1))
 
 
