@@ -29,6 +29,8 @@ def init(
         Path | None, typer.Option(help="Settings file to write. By default, the name of the events with .yaml.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the settings file if it exists.")] = False,
+    config: Config = None,
+    set_: Set = None,
     json_file: Json = None,
 ) -> None:
     """Look at your events, and propose a settings file for them.
@@ -37,7 +39,16 @@ def init(
 
     Example: recsys init orders.csv
     """
-    from tasks.survey import column_rows, fact_rows, proposal_of, settings_file, survey_of, write_settings
+    settings = settings_of(config, set_)
+    from tasks.survey import (
+        column_rows,
+        dataset_of_champion,
+        fact_rows,
+        proposal_of,
+        settings_file,
+        survey_of,
+        write_settings,
+    )
 
     target = settings_file(path, out, force=force)
     found = survey_of(path)
@@ -46,7 +57,7 @@ def init(
         records_table(column_rows(each))
     facts = fact_rows(found)
     records_table(facts)
-    proposed = proposal_of(found, path)
+    proposed = proposal_of(found, path, dataset_of_champion(settings.store))
     for said in proposed.open:
         say(f"- open: {said}")
     for said in proposed.blocking:

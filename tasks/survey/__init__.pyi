@@ -1,5 +1,5 @@
 from .proposal import Proposal, proposal_of
-from .shown import column_rows, fact_rows, settings_file, write_settings
+from .shown import column_rows, dataset_of_champion, fact_rows, settings_file, write_settings
 from .survey import Survey, survey_of
 from .tables import SurveyedTable
 
@@ -8,6 +8,7 @@ __all__ = [
     "Survey",
     "SurveyedTable",
     "column_rows",
+    "dataset_of_champion",
     "fact_rows",
     "proposal_of",
     "settings_file",

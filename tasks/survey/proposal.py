@@ -82,12 +82,14 @@ class Proposal:
         return "\n".join(lines) + "\n"
 
 
-def proposal_of(found: Survey, path: Path) -> Proposal:
+def proposal_of(found: Survey, path: Path, taken_by: str | None = None) -> Proposal:
     """Return the settings that fit what was found.
 
     Args:
         found: The survey.
         path: What `data.local_path` should name.
+        taken_by: The dataset that the champion of the default model name was trained on, if there is one. Champions of two datasets
+            need two names.
     """
     events = found.events
     blocking: list[str] = []
@@ -102,12 +104,7 @@ def proposal_of(found: Survey, path: Path) -> Proposal:
     figures = found.figures
     thresholds = [] if figures is None else thresholds_of(figures, events.column("rating"))
     needed = [Setting(each.setting, each.value, each.why) for each in thresholds if each.is_needed]
-    later = [
-        *_repeats(found, undecided),
-        *_tables(found),
-        Setting("model_name", file_stem(path), "models of one name share a champion"),
-    ]
-    settings = _limited([*first, *needed, *later])
+    settings = _limited([*first, *needed, *_model_name(path, taken_by), *_repeats(found, undecided), *_tables(found)])
     settings += [*_weights(events, undecided), *_id_types(events, undecided), _nouns(events)]
     settings += [Setting(each.setting, each.value, each.why, active=False) for each in thresholds if not each.is_needed]
     least = RetrainSettings().promotion.min_requests
@@ -120,6 +117,14 @@ def proposal_of(found: Survey, path: Path) -> Proposal:
         for name, kind in found.beside.items()
     ]
     return Proposal(tuple(settings), tuple(undecided), tuple(blocking))
+
+
+def _model_name(path: Path, taken_by: str | None) -> Iterator[Setting]:
+    if taken_by is None or taken_by == file_stem(path):
+        yield Setting("model_name", file_stem(path), "models of one name share a champion", active=False)
+    else:
+        default = RetrainSettings.model_fields["model_name"].default
+        yield Setting("model_name", file_stem(path), f"the champion of {default}, the default, was trained on {taken_by}")
 
 
 def _limited(wanted: list[Setting]) -> list[Setting]:

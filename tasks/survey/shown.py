@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import SettingsError
+from configs.errors import RecsysError, SettingsError
+from configs.settings import RetrainSettings, StoreSettings
+from infra.registry import ModelRegistry
+from infra.storage import open_store
 from tasks.survey.proposal import file_stem
 from tasks.survey.survey import Survey, Surveyed
 
-__all__ = ["column_rows", "fact_rows", "settings_file", "write_settings"]
+__all__ = ["column_rows", "dataset_of_champion", "fact_rows", "settings_file", "write_settings"]
 
 
 def column_rows(table: Surveyed) -> list[dict[str, str]]:
@@ -49,6 +52,15 @@ def fact_rows(found: Survey) -> list[dict[str, str]]:
     if figures.first is not None and figures.last is not None:
         rows["time span"] = f"{_utc(figures.first)} to {_utc(figures.last)} UTC"
     return [{"fact": name, "value": value} for name, value in rows.items()]
+
+
+def dataset_of_champion(settings: StoreSettings) -> str | None:
+    """Return the dataset that the champion of the default model name was trained on, or None if there is none, or no store."""
+    try:
+        found = ModelRegistry(open_store(settings)).champion_ref(RetrainSettings.model_fields["model_name"].default)
+    except RecsysError:
+        return None
+    return None if found is None else found[0].dataset.partition("/")[0]
 
 
 def settings_file(path: Path, out: Path | None, *, force: bool) -> Path:

@@ -85,11 +85,18 @@ def test_every_commented_setting_can_be_used_by_removing_its_mark(name: str, tmp
 def test_movielens_columns_need_no_mapping(tmp_path: Path) -> None:
     path = events_file(tmp_path, rating=np.arange(800) % 5 + 1)
     proposal = proposed(path)
-    assert {setting.name for setting in proposal.active} == {
-        "data.local_path", "data.dataset", "model_name", "validation.min_rows",
-    }  # fmt: skip
+    assert {setting.name for setting in proposal.active} == {"data.local_path", "data.dataset", "validation.min_rows"}
     assert settings_of(proposal, path, tmp_path).validation.min_rows == 640
     assert any("the gate needs 75 users" in said for said in proposal.open)
+
+
+def test_a_model_of_other_data_keeps_its_name(tmp_path: Path) -> None:
+    path = own_events.write(own_events.shop(), tmp_path / "shop").parent
+    free, taken = proposal_of(survey_of(path), path), proposal_of(survey_of(path), path, "ml-100k")
+    assert settings_of(free, path, tmp_path).model_name == "movie-ranker"
+    found = settings_of(taken, path, tmp_path)
+    assert found.model_name == "shop" and found.data.repeats == "keep" and len(taken.active) <= 6
+    assert "# columns_items: {" in taken.yaml(path), "it is the seventh"
 
 
 def test_thresholds_that_would_refuse_the_data_are_set(tmp_path: Path) -> None:
