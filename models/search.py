@@ -32,6 +32,7 @@ from configs.kinds import ModelSpec, Parameter
 from configs.studies import Pruning
 from models.evaluation import Split
 from models.kinds import recommender_class
+from models.plugins import blamed
 from models.recommender import EpochReport, IntArray, OnEpoch, Recommender, Requests, Sequences
 
 __all__ = ["METRIC", "TrialData", "make_pruner", "make_sampler", "run_trial", "suggest"]
@@ -119,7 +120,8 @@ def run_trial(
             raise optuna.TrialPruned(f"below the median in epoch {epoch.epoch}")
 
     try:
-        report = model.fit(data.train, data.valid, data.catalogue, seed=seed, mask_seen=data.mask_seen, on_epoch=after)
+        with blamed(spec.kind, "training", but=optuna.TrialPruned):
+            report = model.fit(data.train, data.valid, data.catalogue, seed=seed, mask_seen=data.mask_seen, on_epoch=after)
     except torch.OutOfMemoryError as error:
         raise TrainingError(f"The network and one training step do not fit into the GPU's memory: {error}") from error
     finally:

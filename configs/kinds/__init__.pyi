@@ -1,4 +1,4 @@
-from .registry import ENTRY_POINTS, colour_of, label_of, plugins_in_use, register, registered_kinds, spec_of
+from .registry import ENTRY_POINTS, colour_of, label_of, place_of, plugins_in_use, register, registered_kinds, spec_of
 from .search_space import Parameter
 from .spec import KindName, ModelSpec
 
@@ -9,6 +9,7 @@ __all__ = [
     "Parameter",
     "colour_of",
     "label_of",
+    "place_of",
     "plugins_in_use",
     "register",
     "registered_kinds",

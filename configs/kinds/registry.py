@@ -17,7 +17,7 @@ from typing import NoReturn
 from configs.errors import SettingsError
 from configs.kinds.spec import PATH, ModelSpec
 
-__all__ = ["ENTRY_POINTS", "colour_of", "label_of", "plugins_in_use", "register", "registered_kinds", "spec_of"]
+__all__ = ["ENTRY_POINTS", "colour_of", "label_of", "place_of", "plugins_in_use", "register", "registered_kinds", "spec_of"]
 
 ENTRY_POINTS = "recsys.models"
 BUILT_IN = {
@@ -80,6 +80,11 @@ def spec_of(kind: str) -> ModelSpec:
 def registered_kinds() -> dict[str, ModelSpec]:
     """Return every kind that works, by name: first those built in. A broken entry point is logged and left out."""
     return dict(_working((*BUILT_IN, *sorted({*_installed(), *(spec.kind for spec in _named.values())} - set(BUILT_IN)))))
+
+
+def place_of(kind: str) -> str | None:
+    """Return where the spec of a plugin's kind is, as `package.module:NAME`, or None if the kind is built in."""
+    return None if kind in BUILT_IN else next(iter(sorted(_places(kind))), kind)
 
 
 def label_of(kind: str) -> str:

@@ -18,7 +18,7 @@ KIND = re.compile(r"[a-z][a-z0-9_]{0,30}")
 KindName = Annotated[str, StringConstraints(pattern=f"^{KIND.pattern}$")]
 PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
-RESERVED = ("plugins", "challenger", "champion")
+RESERVED = ("plugins", "plugin_silence_s", "challenger", "champion")
 
 
 @dataclass(frozen=True)

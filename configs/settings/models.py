@@ -144,6 +144,9 @@ class ModelSettings(Settings):
     plugins: tuple[str, ...] = ()
     """Specs of models from other packages, as `package.module:NAME`. Packages with an entry point in the group `recsys.models` are
     found without it. Only processes that can import the package can use the model: also those on other machines."""
+    plugin_silence_s: int = Field(default=7200, ge=1)
+    """Seconds without a finished epoch after which the training of a plugin's model is ended. Such a model is trained in a process of
+    its own, so that it harms nothing if it hangs or crashes."""
     ss4rec: SS4RecSettings = SS4RecSettings()
     ncf: NCFSettings = NCFSettings()
     popularity: PopularitySettings = PopularitySettings()

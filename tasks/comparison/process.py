@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 
+from configs.kinds import place_of
 from configs.studies import CompareSettings, EntrySettings
 from infra.storage import open_store
 from models.loading import placement_of
+from models.plugins import blamed
 from models.recommender import OnEpoch
 from tasks.comparison.runs import run_entry
 from tasks.datasets import DatasetRef
@@ -38,13 +40,15 @@ def run_entry_apart(
         threads=max(1, (settings.threads or _share_of_cores(settings)) // placement.replicas),
         if_killed="Lower max_parallel or the model's batch.",
         placement=placement,
+        silence_s=entry.models.plugin_silence_s if place_of(entry.kind) is not None else None,
     )
 
 
 def _run_entry(
     comparison: str, entry: EntrySettings, seed: int, dataset: DatasetRef, settings: CompareSettings, on_epoch: OnEpoch | None
 ) -> None:
-    run_entry(open_store(settings.store), comparison, entry, seed, dataset, settings, on_epoch)
+    with blamed(entry.kind, "training"):
+        run_entry(open_store(settings.store), comparison, entry, seed, dataset, settings, on_epoch)
 
 
 def _share_of_cores(settings: CompareSettings) -> int:

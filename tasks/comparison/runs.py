@@ -12,6 +12,7 @@ from infra.registry import git_commit
 from infra.storage import Store
 from models.evaluation import confidence_intervals, list_metrics, metrics, per_request_metrics, rank_requests
 from models.loading import make_recommender
+from models.plugins import check_fitted
 from models.recommender import OnEpoch
 from models.training import Replicas
 from tasks.comparison.stored_runs import run_key, write_run
@@ -67,6 +68,7 @@ def run_entry(
     fitted = model.fit(
         parts.train, parts.valid, parts.catalogue, seed=seed, mask_seen=mask, checkpoint_dir=checkpoints, on_epoch=on_epoch
     )
+    check_fitted(entry.kind, fitted)
     replicas = Replicas.current()
     if replicas.rank > 0:
         return

@@ -1,6 +1,6 @@
 """Load check of a stored version: a clean process loads it and must give the same answers as the trained model.
 
-`python -m tasks.evaluation.load_check FOLDER CPU_S REQUEST_S` is that process. Like a server, it imports neither Prefect nor
+`python -m tasks.evaluation.load_check FOLDER CPU_S REQUEST_S PLUGIN...` is that process. Like a server, it imports neither Prefect nor
 training code. It writes one JSON object to standard output; all other output goes to standard error.
 
 What else the machine does must not change the outcome. Therefore the process runs on one thread and all its times are CPU times.
@@ -29,16 +29,18 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from configs.errors import VersionCorruptError
+from configs.kinds import place_of, plugins_in_use, register
 from configs.settings import PromotionSettings
 from infra.lifeline import end_at_eof, lifeline
 from infra.registry import ModelRef, ModelRegistry, StagedVersion
 from infra.storage import Store
 from models.inference import SAMPLE_FILE
+from models.kinds import kind_in
 
 if TYPE_CHECKING:
     from models.recommender import IntArray, Recommender, Requests
 
-__all__ = ["SAMPLE_FILE", "LoadCheck", "check_folder", "check_loaded", "check_staged", "check_version", "sample_requests"]
+__all__ = ["SAMPLE_FILE", "LoadCheck", "check_folder", "check_loaded", "check_staged", "check_version", "repeated", "sample_requests"]
 
 FloatArray = npt.NDArray[np.float64]
 TOLERANCE = 1e-4  # relative deviation of scores: another CPU may sum in another order
@@ -127,14 +129,15 @@ def check_version(store: Store, ref: ModelRef, settings: PromotionSettings) -> L
 def check_folder(folder: Path, settings: PromotionSettings) -> LoadCheck:
     """Check the version in `folder` in a clean process."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")} | ONE_THREAD
-    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    plugins, paths = _plugins_and_paths(folder)
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
     most_s = math.ceil(START_S + GENEROUS * settings.max_load_s)
     # -P: the working folder holds the stored files, so modules must not be imported from it.
     program = [sys.executable, "-P", "-m", "tasks.evaluation.load_check"]
     try:
         with lifeline() as held:
             done = subprocess.run(
-                [*program, str(folder), str(most_s), str(settings.max_request_s)],
+                [*program, str(folder), str(most_s), str(settings.max_request_s), *plugins],
                 env=environment,
                 stdin=held,
                 capture_output=True,
@@ -155,6 +158,21 @@ def check_folder(folder: Path, settings: PromotionSettings) -> LoadCheck:
         return _ANSWER.validate_json(done.stdout)
     except ValidationError:
         return LoadCheck.failed(f"a clean process printed {done.stdout[:SAID]!r} instead of the outcome of a check")
+
+
+def _plugins_and_paths(folder: Path) -> tuple[tuple[str, ...], list[str]]:
+    """Return the plugins that the clean process registers, and where it finds modules.
+
+    For a kind that is built in, that is this project only. For the kind of a plugin, it is what this process finds.
+    """
+    own = str(Path(__file__).parents[2])
+    try:
+        plugin = place_of(kind_in(folder).kind)
+    except VersionCorruptError:
+        plugin = None  # the clean process says what is wrong
+    if plugin is None:
+        return (), [own]
+    return plugins_in_use(), [own, *(path for path in sys.path if path and path != own)]
 
 
 def _killed_by(ended: signal.Signals, most_s: int) -> LoadCheck:
@@ -187,9 +205,31 @@ def check_loaded(folder: Path, patience_s: float = math.inf) -> LoadCheck:
     samples = json.loads((folder / SAMPLE_FILE).read_text(encoding="utf-8"))
     if not samples:  # a check without requests proves nothing
         return LoadCheck(False, loaded, None, None, finite, f"{SAMPLE_FILE} holds no requests to answer")
-    columns = {int(item): column for column, item in enumerate(model.catalogue)}
-    deviation, reason = 0.0, "" if finite else "the stored weights are not finite"
     _scores(model, _request(samples[0]))
+    found = repeated(model, samples, patience_s)
+    reason = found.reason if finite else "the stored weights are not finite"
+    return LoadCheck(not reason, loaded, found.request_s, found.deviation, finite, reason)
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """How a loaded model answers requests that the trained model has answered."""
+
+    deviation: float  # greatest relative deviation of a top score
+    request_s: float  # median CPU time of a request
+    reason: str  # how the first different answer differs; empty if none does
+
+
+def repeated(model: Recommender, samples: list[dict[str, Any]], patience_s: float = math.inf) -> Repeated:
+    """Answer sample requests, and compare the answers with those that are stored with them.
+
+    Args:
+        model: The loaded model.
+        samples: At least one request with its answer, from `sample_requests`.
+        patience_s: A request that takes more seconds is answered once more, and the shorter time counts.
+    """
+    columns = {int(item): column for column, item in enumerate(model.catalogue)}
+    deviation, reason = 0.0, ""
     seconds = []
     for sample in samples:
         request = _request(sample)
@@ -209,7 +249,7 @@ def check_loaded(folder: Path, patience_s: float = math.inf) -> LoadCheck:
         if not difference <= TOLERANCE:
             reason = reason or f"{answer} (by {difference:.2g})"
         deviation = max(deviation, difference)
-    return LoadCheck(not reason, loaded, statistics.median(seconds), deviation, finite, reason)
+    return Repeated(deviation, statistics.median(seconds), reason)
 
 
 def _answered(model: Recommender, request: Requests) -> tuple[float, FloatArray, IntArray]:
@@ -256,11 +296,12 @@ def _main() -> None:
     # Only the outcome goes to standard output. Library output, from Python or native code, is redirected to standard error.
     answer = os.dup(1)
     os.dup2(2, 1)
-    folder, most_s, patience_s = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    folder, most_s, patience_s, *plugins = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), *sys.argv[4:]
     most_here = resource.getrlimit(resource.RLIMIT_CPU)[1]
     try:
         if most_here == resource.RLIM_INFINITY or most_here > most_s:
             resource.setrlimit(resource.RLIMIT_CPU, (most_s, most_s + 1))
+            register(plugins)
             found = check_loaded(folder, patience_s)
         else:
             found = LoadCheck.interrupted(f"this machine allows its process less than {most_s} s of CPU time (ulimit -t)")

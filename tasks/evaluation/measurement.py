@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from configs.errors import TrainingError
+from configs.kinds import place_of
 from configs.settings import EvaluationSettings, RetrainSettings
 from infra.registry import refuse_changed
 from infra.storage import Store
@@ -21,10 +23,10 @@ from models.evaluation import (
     metrics,
     per_request_metrics,
 )
-from models.loading import load_recommender
+from models.plugins import load_apart
 from tasks.datasets import DatasetRef, read_table
 from tasks.evaluation.business_value import Value, value_of
-from tasks.evaluation.load_check import sample_requests
+from tasks.evaluation.load_check import repeated, sample_requests
 from tasks.evaluation.ranking import rank
 from tasks.evaluation.slices import request_slices
 from tasks.training import Candidate, read_split
@@ -84,10 +86,13 @@ def evaluate(
     samples: list[dict[str, Any]] = []
     for candidate in candidates:
         refuse_changed(Path(candidate.folder), candidate.files, since="trained", more=True)
-        model = load_recommender(Path(candidate.folder))
+        model = load_apart(Path(candidate.folder))
         rankings[candidate.kind] = rank(model, parts, settings.evaluation)
+        answers = sample_requests(model, parts.test, count=settings.promotion.sample_requests, seed=settings.seed)
+        if place_of(candidate.kind) is not None:
+            _refuse_other_answers(candidate, answers)
         if candidate.kind == challenger_kind:
-            samples = sample_requests(model, parts.test, count=settings.promotion.sample_requests, seed=settings.seed)
+            samples = answers
     nouns = settings.data.nouns
     masks = request_slices(store, dataset, parts, settings.evaluation.slices, nouns)
     genres = genres_of(read_table(store, dataset, "items"))
@@ -106,6 +111,17 @@ def evaluate(
         value=value_of(rankings, challenger_kind, settings.business_value, nouns, resamples=resamples, seed=seed),
     )
     return Measurement(evaluation, challenger_kind, parts, rankings, samples)
+
+
+def _refuse_other_answers(candidate: Candidate, answers: list[dict[str, Any]]) -> None:
+    """Ask a plugin's model again in a new process. The gate's load check does so for the challenger only."""
+    again = repeated(load_apart(Path(candidate.folder)), answers)
+    if again.reason:
+        raise TrainingError(
+            f"The model {candidate.kind} of the plugin {place_of(candidate.kind)} cannot be used: in a new process {again.reason}. "
+            "Its answers must depend on its files and the request only: mend the plugin, or remove "
+            f"{candidate.kind} from challenger and baselines."
+        )
 
 
 def _intervals(ranking: Ranking, settings: RetrainSettings) -> dict[str, tuple[float, float]]:

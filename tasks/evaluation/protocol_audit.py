@@ -42,7 +42,8 @@ from models.evaluation import (
     rank_requests,
     split,
 )
-from models.loading import load_recommender, make_recommender
+from models.loading import make_recommender
+from models.plugins import load_apart
 from models.recommender import IntArray, Recommender, Requests
 from tasks.datasets import load_dataset_ref, read_table
 
@@ -134,7 +135,7 @@ def audit_version(
         events = read_table(store, dataset, "interactions", columns)
         users = read_table(store, dataset, "users")
         with registry.fetched(ref) as folder:
-            model = load_recommender(folder)
+            model = load_apart(folder)
     report(f"ranking {ref.version} under each switch")
     repeats = dataset.properties.repeats
     found = audit_model(model, events, evaluation, draws=draws, seed=seed, repeats=repeats)

@@ -13,7 +13,7 @@ from configs.settings import EvaluationSettings
 from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
 from models.evaluation import Ranking, Split, rank_requests
-from models.loading import load_recommender
+from models.plugins import load_apart
 from models.recommender import Recommender, Requests
 from tasks.datasets import DatasetRef, load_dataset_ref, read_table
 from tasks.training import read_split
@@ -39,7 +39,7 @@ def rank(model: Recommender, parts: Split, settings: EvaluationSettings) -> Rank
 def rank_version(store: Store, ref: ModelRef, parts: Split, settings: EvaluationSettings) -> Ranking:
     """Rank a stored version on the test requests. Raises VersionCorruptError if its files differ from those that were sealed."""
     with ModelRegistry(store).fetched(ref) as folder:
-        return rank(load_recommender(folder), parts, settings)
+        return rank(load_apart(folder), parts, settings)
 
 
 def overlap_with(store: Store, ref: ModelRef, dataset: DatasetRef, settings: EvaluationSettings) -> Overlap | None:

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from configs.errors import GateError, TrainingError, VersionCorruptError
+from configs.kinds import place_of
 from configs.loading import merged
 from configs.settings import EvaluationSettings, ModelSettings, NounSettings, PromotionSettings, RetrainSettings
 from infra.leases import leased
 from infra.registry import ModelRef, ModelRegistry, Promotion, StagedVersion
 from infra.storage import Store
 from models.evaluation import Split, gini_of_events, list_metrics
-from models.loading import load_recommender
+from models.plugins import load_apart
 from tasks.best_effort import LOG, attempt
 from tasks.datasets import DatasetRef, load_dataset_ref, verify_dataset
 from tasks.evaluation import LoadCheck, check_staged, compare_windows, rank, read_rankings, request_slices
@@ -130,7 +131,7 @@ def _judge(case: _Case) -> Decision:
         if not check.ok:
             return hold(check)
         try:
-            model = load_recommender(folder)
+            model = load_apart(folder)
             ranking = rank(model, parts, case.evaluation)
         except TrainingError as error:  # NaN or infinite scores on requests that were not sampled
             return hold(replace(check, ok=False, reason=str(error)))
@@ -139,15 +140,19 @@ def _judge(case: _Case) -> Decision:
         except (GateError, VersionCorruptError) as error:
             # Hold the version but keep it: the champion is at fault, and a forced promotion can replace it.
             return hold(check, str(error))
-        served_window = attempt(
-            "The comparison with the window of events that servers read",
-            compare_windows,
-            LOG,
-            folder,
-            model.catalogue,
-            parts,
-            resamples=settings.resamples,
-            seed=settings.bootstrap_seed,
+        served_window = (
+            None
+            if place_of(case.kind) is not None
+            else attempt(  # a plugin's model stays out of this process
+                "The comparison with the window of events that servers read",
+                compare_windows,
+                LOG,
+                folder,
+                model.catalogue,
+                parts,
+                resamples=settings.resamples,
+                seed=settings.bootstrap_seed,
+            )
         )
     recorded = rankings.pop(case.kind)
     inputs = GateInputs(

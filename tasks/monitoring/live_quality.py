@@ -19,7 +19,7 @@ from configs.settings import DriftSettings, EvaluationSettings
 from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
 from models.evaluation import clustered_means, exact_order, masks_seen, per_request, rank_requests
-from models.loading import load_recommender
+from models.plugins import load_apart
 from models.recommender import IntArray, Requests
 from tasks.monitoring.checks import Check, critical_of, not_judged
 
@@ -86,7 +86,7 @@ def live_quality(
     asked = live_requests(events, trained_until, settings, limit=requests, seed=seed)
     with registry.fetched(champion) as folder:
         holdout = _holdout_ranks(folder, champion.kind)
-        model = load_recommender(folder)
+        model = load_apart(folder)
         masked = masks_seen(champion.protocol, model.sequential)
         ranking = rank_requests(model, asked, model.catalogue, mask_seen=masked, batch_size=settings.batch_size)
         like = np.isin(asked.targets, model.catalogue) & (asked.lengths >= max(settings.k_core - 1, 1))

@@ -12,7 +12,7 @@ from configs.settings import EvaluationSettings
 from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
 from models.evaluation import masks_seen, rank_requests
-from models.loading import load_recommender
+from models.plugins import load_apart
 from models.recommender import IntArray, Requests
 from tasks.monitoring import live_requests
 
@@ -73,7 +73,7 @@ def rank_live(
 
 def _ranks(store: Store, champion: ModelRef, asked: Requests, settings: EvaluationSettings) -> IntArray:
     with ModelRegistry(store).fetched(champion) as folder:
-        model = load_recommender(folder)
+        model = load_apart(folder)
         masked = masks_seen(champion.protocol, model.sequential)
         ranking = rank_requests(model, asked, model.catalogue, mask_seen=masked, batch_size=settings.batch_size)
     return np.asarray(ranking.ranks, np.int64)

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 
+from configs.kinds import place_of
 from configs.settings import EvaluationSettings, RetrainSettings
 from infra.registry import file_digests
 from infra.storage import Store, open_store
 from models.evaluation import Split, split
 from models.loading import make_recommender, placement_of
+from models.plugins import blamed, check_fitted, check_saved
 from models.recommender import EpochReport, FitReport, OnEpoch, Recommender
 from models.training import Replicas
 from tasks.datasets import DatasetRef, read_table
@@ -74,8 +76,10 @@ def train_candidate(
     placement = placement_of(kind, settings.models)
     # Leave one core to the Prefect server and other processes. With OpenMP threads on every core, each short operation
     # waits at its barrier for a thread that has lost its core, and an epoch can take thirty times as long.
+    replicated = placement.replicas > 1
     threads = max(1, ((os.cpu_count() or 2) - 1) // placement.replicas)
-    if placement.replicas > 1:
+    plugin = place_of(kind) is not None
+    if replicated or plugin:
         candidate = run_apart(
             _train_replica,
             dataset,
@@ -84,8 +88,10 @@ def train_candidate(
             trains=f"{kind} of {settings.model_name}",
             on_epoch=on_epoch,
             threads=threads,
-            if_killed=f"Lower models.{kind}.replicas or the model's batch, and run again: training resumes from the last epoch.",
+            if_killed=f"Lower {f'models.{kind}.replicas or ' if replicated else ''}the model's batch, and run again: training resumes from "
+            "the last epoch.",
             placement=placement,
+            silence_s=settings.models.plugin_silence_s if plugin else None,
         )
         assert candidate is not None  # of the first replica
         return candidate
@@ -99,8 +105,9 @@ def clear_checkpoints(settings: RetrainSettings) -> None:
 
 
 def _train_replica(dataset: DatasetRef, kind: str, settings: RetrainSettings, on_epoch: OnEpoch | None) -> Candidate | None:
-    fitted = _fit(open_store(settings.store), dataset, kind, settings, on_epoch)
-    return _save(*fitted, kind, settings) if Replicas.current().rank == 0 else None
+    with blamed(kind, "training"):
+        fitted = _fit(open_store(settings.store), dataset, kind, settings, on_epoch)
+        return _save(*fitted, kind, settings) if Replicas.current().rank == 0 else None
 
 
 def _fit(
@@ -119,6 +126,7 @@ def _fit(
         checkpoint_dir=_checkpoints(settings) / kind,
         on_epoch=on_epoch,
     )
+    check_fitted(kind, report)
     return model, report
 
 
@@ -127,6 +135,7 @@ def _save(model: Recommender, report: FitReport, kind: str, settings: RetrainSet
     if folder.exists():
         shutil.rmtree(folder)
     model.save(folder)
+    check_saved(kind, folder)
     return Candidate(
         kind=kind,
         folder=str(folder),

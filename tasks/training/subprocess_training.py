@@ -61,6 +61,7 @@ def run_apart(
     threads: int,
     if_killed: str,
     placement: Placement = Placement(),  # noqa: B008
+    silence_s: float | None = None,
 ) -> T:
     """Call `work(*arguments, on_epoch)` in another process, or in several replicas of it, and return the first one's result.
 
@@ -74,10 +75,11 @@ def run_apart(
         threads: Number of threads of each process.
         if_killed: Remedy for the error message if a process was killed.
         placement: Number and device of the replicas.
+        silence_s: Seconds without an epoch after which the processes are ended, or None to wait for ever.
 
     Raises:
         RecsysError: A product error that `work` raised in any process, with its own class.
-        TrainingError: A process ended without reporting an error.
+        TrainingError: A process ended without reporting an error, or reported no epoch for `silence_s`.
         RuntimeError: `work` raised any other exception; the message contains the traceback.
     """
     with _temporary_folder() as (folder, writes):
@@ -85,7 +87,13 @@ def run_apart(
         content = pickle.dumps((work, arguments, threads, placement))
         for rank in range(placement.replicas):
             _write_private(folder / f"work-{rank}", content)
-        status = _follow(folder, placement.replicas, threads, on_epoch, writes)
+        try:
+            status = _follow(folder, placement.replicas, threads, on_epoch, writes, silence_s)
+        except TimeoutError as error:
+            raise TrainingError(
+                f"The training of {trains} reported no epoch for {silence_s:g} s (models.plugin_silence_s), so its process was ended. "
+                "If it does not hang, raise that setting, or let the model report epochs more often."
+            ) from error
         said = (folder / LOG).read_text(errors="replace") if (folder / LOG).exists() else ""
         killed = _killing_status(status, said)
         failed = _first_failure(folder)
@@ -122,8 +130,13 @@ def _temporary_folder() -> Iterator[tuple[Path, Callable[[int], None]]]:
         shutil.rmtree(folder, ignore_errors=True)  # if the remover could not start, or was killed
 
 
-def _follow(folder: Path, replicas: int, threads: int, on_epoch: OnEpoch | None, writes: Callable[[int], None]) -> int:
-    """Start the processes, pass on their epochs until all have ended, and return the exit status."""
+def _follow(
+    folder: Path, replicas: int, threads: int, on_epoch: OnEpoch | None, writes: Callable[[int], None], silence_s: float | None
+) -> int:
+    """Start the processes, pass on their epochs until all have ended, and return the exit status.
+
+    Raises TimeoutError if no epoch arrives for `silence_s`.
+    """
     limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
     places = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONSAFEPATH": "1"}
     environment = {name: value for name, value in os.environ.items() if name not in OF_A_REPLICA} | limits | places
@@ -133,6 +146,7 @@ def _follow(folder: Path, replicas: int, threads: int, on_epoch: OnEpoch | None,
         program = [*launcher, f"--log-dir={folder / 'torchrun'}", *program]
     ours, theirs = socket.socketpair()
     with ours:
+        ours.settimeout(silence_s)
         with theirs, (folder / LOG).open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, *program],
@@ -152,6 +166,7 @@ def _follow(folder: Path, replicas: int, threads: int, on_epoch: OnEpoch | None,
         except BaseException:
             process.kill()
             process.wait()
+            ours.settimeout(None)
             while ours.recv(4096):  # wait until the last process has ended, so that none writes another checkpoint
                 pass
             raise

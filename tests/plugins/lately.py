@@ -76,9 +76,13 @@ class Lately(Recommender):
     def load(cls, folder: Path, device: str = "cpu") -> Lately:
         config = json.loads((folder / "config.json").read_text())
         model = cls(LatelySettings(**config["settings"]))
-        model.catalogue = pd.read_parquet(folder / "vocabulary.parquet")["item_id"].to_numpy(np.int64)
-        model._counts = load_file(folder / "model.safetensors")["counts"].to(device)
+        model.catalogue, model._counts = cls.load_files(folder, device)
         return model
+
+    @staticmethod
+    def load_files(folder: Path, device: str) -> tuple[IntArray, torch.Tensor]:
+        catalogue = pd.read_parquet(folder / "vocabulary.parquet")["item_id"].to_numpy(np.int64)
+        return catalogue, load_file(folder / "model.safetensors")["counts"].to(device)
 
 
 SPEC = ModelSpec(

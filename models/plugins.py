@@ -1,0 +1,272 @@
+"""What keeps a plugin's faults away from a run: its exceptions are named, and it answers from a process of its own.
+
+A plugin may raise, hang, crash, or return something else than scores. `load_apart` loads its model in another process
+(`python -m models.plugins FOLDER THREADS PLUGIN...`), which ends with this one. Requests and scores pass through a socket, as arrays.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import socket
+import struct
+import subprocess
+import sys
+import traceback
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from numbers import Real
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+import torch
+
+from configs import errors
+from configs.errors import RecsysError, TrainingError
+from configs.kinds import place_of, plugins_in_use, register
+from models.kinds import kind_in
+from models.loading import load_recommender
+from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
+
+__all__ = ["blamed", "check_fitted", "check_saved", "load_apart"]
+
+START_S, ANSWER_S = 600.0, 600.0  # longest wait for a model to load, and for the scores of a batch of requests
+HEAD = struct.Struct("<Q")
+MOST_BYTES = 1 << 36
+
+
+@contextmanager
+def blamed(kind: str, doing: str, but: type[Exception] = RecsysError) -> Iterator[None]:
+    """Turn an exception of a plugin into one sentence that names it. Kinds that are built in keep theirs.
+
+    Args:
+        kind: Kind of the model.
+        doing: What it was doing, such as `training`.
+        but: Exceptions that are no fault, besides the product's own.
+
+    Raises:
+        TrainingError: the code of a plugin raised an exception.
+    """
+    try:
+        yield
+    except (RecsysError, but):
+        raise
+    except Exception as error:
+        if place_of(kind) is None:
+            raise
+        traceback.print_exc()
+        raise TrainingError(_sentence(kind, doing, error)) from error
+
+
+def check_fitted(kind: str, report: FitReport) -> None:
+    """Check what a plugin's `fit` returned.
+
+    Raises:
+        TrainingError: it is no report, or its numbers are not finite.
+    """
+    if not isinstance(report, FitReport):
+        _refuse(kind, f"its fit returned {type(report).__name__}, not a FitReport")
+    for epoch in report.epochs:
+        if not all(isinstance(number, Real) and math.isfinite(number) for number in (epoch.loss, *epoch.valid.values())):
+            _refuse(
+                kind, f"epoch {epoch.epoch} has the loss {epoch.loss} and valid metrics {epoch.valid}, which are not all finite"
+            )
+
+
+def check_saved(kind: str, folder: Path) -> None:
+    """Check that a plugin saved a model of its kind, in files that can be loaded without unpickling.
+
+    Raises:
+        TrainingError: a file is missing, or names another kind.
+    """
+    for name in ("model.safetensors", "config.json", "vocabulary.parquet"):
+        if not (folder / name).is_file():
+            _refuse(kind, f"its save wrote no {name}")
+    found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if not isinstance(found, dict) or found.get("model") != kind:
+        _refuse(kind, f'its save wrote a config.json whose "model" is not {kind}')
+
+
+def load_apart(folder: Path) -> Recommender:
+    """Load a model that answers requests. A plugin's model gets a process of its own, which ends with the model.
+
+    Raises:
+        VersionCorruptError: if the folder does not contain a model of a known kind.
+        TrainingError: if a plugin's model cannot be loaded.
+    """
+    kind = kind_in(folder).kind
+    return load_recommender(folder) if place_of(kind) is None else _ApartRecommender(kind, folder)
+
+
+class _ApartRecommender(Recommender):
+    """A model of a plugin that was trained, as this process sees it."""
+
+    name: ClassVar[str]
+    sequential: ClassVar[bool]
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self._kind = kind
+        self._channel, theirs = socket.socketpair()
+        places = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONSAFEPATH": "1"}
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "models.plugins", str(folder.absolute()), str(torch.get_num_threads()), *plugins_in_use()],
+                stdin=theirs.fileno(),
+                stdout=2,
+                env=os.environ | places,
+            )
+        self._end = weakref.finalize(self, _end, self._process, self._channel)
+        head, content = self._answer(START_S, "load")
+        self.catalogue = np.frombuffer(content, np.int64)
+        # This process has several models, each with its own name and order, and the port has them as attributes of a class.
+        self.__class__ = type("_ApartRecommender", (_ApartRecommender,), {"name": kind, "sequential": bool(head["sequential"])})
+
+    def settings(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def fit(
+        self,
+        train: Sequences,
+        valid: Requests,
+        catalogue: IntArray,
+        *,
+        seed: int,
+        mask_seen: bool,
+        checkpoint_dir: Path | None = None,
+        on_epoch: OnEpoch | None = None,
+    ) -> FitReport:
+        raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Recommender:
+        raise NotImplementedError
+
+    def scores(self, requests: Requests) -> torch.Tensor:
+        content = io.BytesIO()
+        given = {field.name: getattr(requests, field.name) for field in fields(Requests)}
+        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in given.items() if value is not None}
+        np.savez(content, **arrays)
+        self._channel.settimeout(ANSWER_S)
+        with suppress(ConnectionError, TimeoutError):  # what happened to the process is told by its answer
+            _send(self._channel, {}, content.getvalue())
+        head, answer = self._answer(ANSWER_S, f"answer {len(requests)} requests")
+        return torch.from_numpy(np.frombuffer(answer, np.float32).reshape(head["shape"]).copy())
+
+    def _answer(self, wait_s: float, doing: str) -> tuple[dict[str, Any], bytes]:
+        self._channel.settimeout(wait_s)
+        try:
+            head, content = _receive(self._channel)
+        except TimeoutError:
+            self._end()
+            _refuse(self._kind, f"it did not {doing} within {wait_s:g} s, so its process was ended")
+        except ConnectionError:
+            status = self._process.wait()
+            self._end()
+            _refuse(self._kind, f"its process ended with status {status} while it should {doing}")
+        if "fault" in head:
+            self._end()
+            known = getattr(errors, head["class"], None)
+            raise (known if isinstance(known, type) and issubclass(known, RecsysError) else TrainingError)(head["fault"])
+        return head, content
+
+
+def _end(process: subprocess.Popen[bytes], channel: socket.socket) -> None:
+    channel.close()
+    process.kill()
+    process.wait()
+
+
+def _sentence(kind: str, doing: str, error: BaseException) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    said = f"{type(error).__name__}: {error}".partition("\n")[0][:300]
+    return (
+        f"The model {kind} of the plugin {place_of(kind)} failed in {doing} ({said}, in {Path(last.filename).name}, line {last.lineno}). "
+        f"Mend the plugin, or remove {kind} from challenger and baselines."
+    )
+
+
+def _refuse(kind: str, fault: str) -> NoReturn:
+    raise TrainingError(
+        f"The model {kind} of the plugin {place_of(kind)} cannot be used: {fault}. Mend the plugin, or remove {kind} from challenger "
+        "and baselines."
+    )
+
+
+def _send(channel: socket.socket, head: dict[str, Any], content: bytes = b"") -> None:
+    text = json.dumps(head).encode()
+    channel.sendall(HEAD.pack(len(text)) + HEAD.pack(len(content)) + text)
+    channel.sendall(content)
+
+
+def _receive(channel: socket.socket) -> tuple[dict[str, Any], bytes]:
+    """Return the next message. Raises ConnectionError at the end of the stream, and TimeoutError."""
+    lengths = _exactly(channel, 2 * HEAD.size)
+    text, content = HEAD.unpack(lengths[: HEAD.size])[0], HEAD.unpack(lengths[HEAD.size :])[0]
+    if max(text, content) > MOST_BYTES:
+        raise ConnectionError("the other process does not speak this protocol")
+    head: dict[str, Any] = json.loads(_exactly(channel, text))
+    return head, bytes(_exactly(channel, content))
+
+
+def _exactly(channel: socket.socket, length: int) -> bytearray:
+    found = bytearray(length)
+    view = memoryview(found)
+    while len(view):
+        count = channel.recv_into(view)
+        if not count:
+            raise ConnectionError("the other process has ended")
+        view = view[count:]
+    return found
+
+
+def _scored(kind: str, model: Recommender, content: bytes) -> torch.Tensor:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        given: dict[str, Any] = {name: arrays[name] for name in arrays.files}
+    requests = Requests(**given | {"ties_drawn": bool(given["ties_drawn"])})
+    with torch.no_grad():
+        scores = model.scores(requests)
+    wanted = (len(requests), len(model.catalogue))
+    if not isinstance(scores, torch.Tensor) or tuple(scores.shape) != wanted:
+        shape = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
+        _refuse(kind, f"its scores for {wanted[0]} requests and {wanted[1]} items are {shape}, not a tensor of {wanted}")
+    if not bool(torch.isfinite(scores).all()):
+        bad = int(torch.nonzero(~torch.isfinite(scores))[0, 0])
+        _refuse(kind, f"its scores for user {int(requests.user_ids[bad])} are NaN or infinite")
+    return scores.float().cpu().contiguous()
+
+
+def _main() -> None:
+    channel = socket.socket(fileno=os.dup(0))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # processes that the plugin starts must not keep the socket open
+    folder, threads, *plugins = Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
+    torch.set_num_threads(threads)
+    kind = ""
+    with suppress(ConnectionError):  # the other process has ended
+        try:
+            register(plugins)
+            kind = kind_in(folder).kind
+            with blamed(kind, "loading"):
+                model = load_recommender(folder)
+                catalogue = np.ascontiguousarray(model.catalogue, np.int64)
+                if catalogue.ndim != 1 or (np.diff(catalogue) <= 0).any():
+                    _refuse(kind, "its catalogue is not a list of ascending item ids")
+            _send(channel, {"sequential": bool(model.sequential)}, catalogue.tobytes())
+            while True:
+                _, content = _receive(channel)
+                with blamed(kind, "scoring"):
+                    scores = _scored(kind, model, content)
+                _send(channel, {"shape": list(scores.shape)}, scores.numpy().tobytes())
+        except RecsysError as error:
+            _send(channel, {"fault": str(error), "class": type(error).__name__})
+
+
+if __name__ == "__main__":
+    _main()
