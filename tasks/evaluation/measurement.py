@@ -88,11 +88,13 @@ def evaluate(
         refuse_changed(Path(candidate.folder), candidate.files, since="trained", more=True)
         model = load_apart(Path(candidate.folder))
         rankings[candidate.kind] = rank(model, parts, settings.evaluation)
-        answers = sample_requests(model, parts.test, count=settings.promotion.sample_requests, seed=settings.seed)
-        if place_of(candidate.kind) is not None:
-            _refuse_other_answers(candidate, answers)
-        if candidate.kind == challenger_kind:
-            samples = answers
+        plugin = place_of(candidate.kind) is not None
+        if plugin or candidate.kind == challenger_kind:
+            answers = sample_requests(model, parts.test, count=settings.promotion.sample_requests, seed=settings.seed)
+            if plugin:
+                _refuse_other_answers(candidate, answers)
+            if candidate.kind == challenger_kind:
+                samples = answers
     nouns = settings.data.nouns
     masks = request_slices(store, dataset, parts, settings.evaluation.slices, nouns)
     genres = genres_of(read_table(store, dataset, "items"))
