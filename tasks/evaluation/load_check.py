@@ -40,7 +40,16 @@ from models.kinds import kind_in
 if TYPE_CHECKING:
     from models.recommender import IntArray, Recommender, Requests
 
-__all__ = ["SAMPLE_FILE", "LoadCheck", "check_folder", "check_loaded", "check_staged", "check_version", "repeated", "sample_requests"]
+__all__ = [
+    "SAMPLE_FILE",
+    "LoadCheck",
+    "check_folder",
+    "check_loaded",
+    "check_staged",
+    "check_version",
+    "repeated",
+    "sample_requests",
+]
 
 FloatArray = npt.NDArray[np.float64]
 TOLERANCE = 1e-4  # relative deviation of scores: another CPU may sum in another order
