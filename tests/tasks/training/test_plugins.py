@@ -16,7 +16,6 @@ from configs.kinds import register, registry
 from configs.settings import RetrainSettings
 from infra.registry import file_digests
 from infra.storage.local import LocalStore
-from models import plugins
 from models.loading import load_recommender
 from models.plugins import check_fitted, check_saved, load_apart
 from models.recommender import EpochReport, FitReport
@@ -180,7 +179,7 @@ def test_a_model_that_answers_nonsense_is_refused_by_name(
     said: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(plugins, "ANSWER_S", 2.0)
+    monkeypatch.setattr("models.plugins.apart.ANSWER_S", 2.0)
     settings = settings_of(store, tmp_path)
     candidate = with_fault(healthy[0], tmp_path / "model", fault)
     requests = read_split(store, dataset, settings.evaluation).test

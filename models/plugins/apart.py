@@ -1,27 +1,22 @@
-"""What keeps a plugin's faults away from a run: its exceptions are named, and it answers from a process of its own.
+"""A plugin's model that answers from a process of its own: `python -m models.plugins.apart FOLDER THREADS PLUGIN...`.
 
-A plugin may raise, hang, crash, or return something else than scores. `load_apart` loads its model in another process
-(`python -m models.plugins FOLDER THREADS PLUGIN...`), which ends with this one. Requests and scores pass through a socket, as arrays.
+The process ends with this one. Requests and scores pass through a socket, as arrays.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import socket
 import struct
 import subprocess
 import sys
-import traceback
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import fields
-from numbers import Real
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,65 +26,14 @@ from configs.errors import RecsysError, TrainingError
 from configs.kinds import place_of, plugins_in_use, register
 from models.kinds import kind_in
 from models.loading import load_recommender
+from models.plugins.faults import blamed, refuse
 from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
 
-__all__ = ["blamed", "check_fitted", "check_saved", "load_apart"]
+__all__ = ["load_apart"]
 
 START_S, ANSWER_S = 600.0, 600.0  # longest wait for a model to load, and for the scores of a batch of requests
 HEAD = struct.Struct("<Q")
 MOST_BYTES = 1 << 36
-
-
-@contextmanager
-def blamed(kind: str, doing: str, but: type[Exception] = RecsysError) -> Iterator[None]:
-    """Turn an exception of a plugin into one sentence that names it. Kinds that are built in keep theirs.
-
-    Args:
-        kind: Kind of the model.
-        doing: What it was doing, such as `training`.
-        but: Exceptions that are no fault, besides the product's own.
-
-    Raises:
-        TrainingError: the code of a plugin raised an exception.
-    """
-    try:
-        yield
-    except (RecsysError, but):
-        raise
-    except Exception as error:
-        if place_of(kind) is None:
-            raise
-        traceback.print_exc()
-        raise TrainingError(_sentence(kind, doing, error)) from error
-
-
-def check_fitted(kind: str, report: FitReport) -> None:
-    """Check what a plugin's `fit` returned.
-
-    Raises:
-        TrainingError: it is no report, or its numbers are not finite.
-    """
-    if not isinstance(report, FitReport):
-        _refuse(kind, f"its fit returned {type(report).__name__}, not a FitReport")
-    for epoch in report.epochs:
-        if not all(isinstance(number, Real) and math.isfinite(number) for number in (epoch.loss, *epoch.valid.values())):
-            _refuse(
-                kind, f"epoch {epoch.epoch} has the loss {epoch.loss} and valid metrics {epoch.valid}, which are not all finite"
-            )
-
-
-def check_saved(kind: str, folder: Path) -> None:
-    """Check that a plugin saved a model of its kind, in files that can be loaded without unpickling.
-
-    Raises:
-        TrainingError: a file is missing, or names another kind.
-    """
-    for name in ("model.safetensors", "config.json", "vocabulary.parquet"):
-        if not (folder / name).is_file():
-            _refuse(kind, f"its save wrote no {name}")
-    found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if not isinstance(found, dict) or found.get("model") != kind:
-        _refuse(kind, f'its save wrote a config.json whose "model" is not {kind}')
 
 
 def load_apart(folder: Path) -> Recommender:
@@ -115,7 +59,14 @@ class _ApartRecommender(Recommender):
         places = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONSAFEPATH": "1"}
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "models.plugins", str(folder.absolute()), str(torch.get_num_threads()), *plugins_in_use()],
+                [
+                    sys.executable,
+                    "-m",
+                    "models.plugins.apart",
+                    str(folder.absolute()),
+                    str(torch.get_num_threads()),
+                    *plugins_in_use(),
+                ],
                 stdin=theirs.fileno(),
                 stdout=2,
                 env=os.environ | places,
@@ -166,11 +117,11 @@ class _ApartRecommender(Recommender):
             head, content = _receive(self._channel)
         except TimeoutError:
             self._end()
-            _refuse(self._kind, f"it did not {doing} within {wait_s:g} s, so its process was ended")
+            refuse(self._kind, f"it did not {doing} within {wait_s:g} s, so its process was ended")
         except ConnectionError:
             status = self._process.wait()
             self._end()
-            _refuse(self._kind, f"its process ended with status {status} while it should {doing}")
+            refuse(self._kind, f"its process ended with status {status} while it should {doing}")
         if "fault" in head:
             self._end()
             known = getattr(errors, head["class"], None)
@@ -182,22 +133,6 @@ def _end(process: subprocess.Popen[bytes], channel: socket.socket) -> None:
     channel.close()
     process.kill()
     process.wait()
-
-
-def _sentence(kind: str, doing: str, error: BaseException) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    said = f"{type(error).__name__}: {error}".partition("\n")[0][:300]
-    return (
-        f"The model {kind} of the plugin {place_of(kind)} failed in {doing} ({said}, in {Path(last.filename).name}, line {last.lineno}). "
-        f"Mend the plugin, or remove {kind} from challenger and baselines."
-    )
-
-
-def _refuse(kind: str, fault: str) -> NoReturn:
-    raise TrainingError(
-        f"The model {kind} of the plugin {place_of(kind)} cannot be used: {fault}. Mend the plugin, or remove {kind} from challenger "
-        "and baselines."
-    )
 
 
 def _send(channel: socket.socket, head: dict[str, Any], content: bytes = b"") -> None:
@@ -236,10 +171,10 @@ def _scored(kind: str, model: Recommender, content: bytes) -> torch.Tensor:
     wanted = (len(requests), len(model.catalogue))
     if not isinstance(scores, torch.Tensor) or tuple(scores.shape) != wanted:
         shape = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
-        _refuse(kind, f"its scores for {wanted[0]} requests and {wanted[1]} items are {shape}, not a tensor of {wanted}")
+        refuse(kind, f"its scores for {wanted[0]} requests and {wanted[1]} items are {shape}, not a tensor of {wanted}")
     if not bool(torch.isfinite(scores).all()):
         bad = int(torch.nonzero(~torch.isfinite(scores))[0, 0])
-        _refuse(kind, f"its scores for user {int(requests.user_ids[bad])} are NaN or infinite")
+        refuse(kind, f"its scores for user {int(requests.user_ids[bad])} are NaN or infinite")
     return scores.float().cpu().contiguous()
 
 
@@ -257,7 +192,7 @@ def _main() -> None:
                 model = load_recommender(folder)
                 catalogue = np.ascontiguousarray(model.catalogue, np.int64)
                 if catalogue.ndim != 1 or (np.diff(catalogue) <= 0).any():
-                    _refuse(kind, "its catalogue is not a list of ascending item ids")
+                    refuse(kind, "its catalogue is not a list of ascending item ids")
             _send(channel, {"sequential": bool(model.sequential)}, catalogue.tobytes())
             while True:
                 _, content = _receive(channel)

@@ -1,0 +1,4 @@
+from .apart import load_apart
+from .faults import blamed, check_fitted, check_saved
+
+__all__ = ["blamed", "check_fitted", "check_saved", "load_apart"]
