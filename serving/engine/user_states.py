@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from cachetools import LRUCache
@@ -16,6 +16,7 @@ from serving.state import Appended, MergedLog, StateStore, UserLog, UserState, e
 
 __all__ = ["UserData", "UserStates", "seen_at"]
 
+UNREPORTED_BYTES = 32 << 20
 MERGED_EVENTS = 1 << 20  # events of merged logs that are kept, of 16 bytes each
 
 
@@ -41,6 +42,8 @@ class UserStates:
             tolerance_s: Seconds by which the times of a reported event and of the same one in the dataset may differ.
         """
         self.store, self._histories, self._tolerance_s = store, histories, tolerance_s
+        # States of users who reported nothing: the store has no log for them that a state could be checked against.
+        self._unreported: LRUCache[Hashable, UserState] = LRUCache(UNREPORTED_BYTES, getsizeof=_size)
         self._merged: LRUCache[Hashable, MergedLog] = LRUCache(MERGED_EVENTS, getsizeof=lambda log: len(log) + 1)
 
     def read(self, users: Sequence[int], model: ServedModel) -> dict[int, UserData]:
@@ -86,8 +89,10 @@ class UserStates:
 
     def write(self, states: Mapping[int, UserState], model: ServedModel) -> None:
         """Store new states of users. A state after no events is not worth storing."""
-        # A state of none but the dataset's events has no place in the store: there is no log that it could be checked against.
         worth = [(user, state.to_bytes()) for user, state in states.items() if (state.guard[1] if state.guard else state.count)]
+        for user, state in states.items():
+            if state.guard is not None and state.guard[1] == 0 and _size(state) <= UNREPORTED_BYTES:
+                self._unreported[user, model.version, state.epoch] = replace(state, numbers=state.numbers.copy())  # of a batch
         if worth:
             self.store.write(worth, _view(model, self._histories(model.dataset)))
 
@@ -111,7 +116,14 @@ class UserStates:
             )
             with suppress(ValueError):  # larger than the whole cache
                 self._merged[key] = merged
+        if found is None and reported.count == 0:
+            found = self._unreported.get((user, model.version, merged.epoch))
         return UserData(merged, found if found is not None and merged.continues(found) else None)
+
+
+def _size(state: UserState) -> int:
+    """Return an estimate of the memory of a state and its key."""
+    return int(state.numbers.nbytes) + 500
 
 
 def _view(model: ServedModel, histories: Histories | None) -> str:

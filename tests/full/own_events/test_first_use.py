@@ -1,4 +1,4 @@
-"""As a team that has only its events: `recsys init`, `recsys retrain -c`, and `recsys model export`, each as a process of its own."""
+"""As a team that has only its events: `recsys init`, `recsys retrain -c`, `recsys serve`, and `recsys model export`, each as a process of its own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests import own_events
+from tests.full.own_events.serving import check_served
 from tests.own_events import SHAPES
 
 pytestmark = pytest.mark.full
@@ -36,7 +37,9 @@ def count(settings: object) -> int:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_init_and_retrain_end_with_a_promoted_version_whose_export_has_the_teams_ids(name: str, tmp_path: Path) -> None:
+def test_init_and_retrain_end_with_a_promoted_version_that_is_served_and_exported_by_the_teams_ids(
+    name: str, tmp_path: Path
+) -> None:
     shape = SHAPES[name]()
     own_events.write(shape, tmp_path / name)
     recsys(tmp_path, "init", name)
@@ -48,6 +51,7 @@ def test_init_and_retrain_end_with_a_promoted_version_whose_export_has_the_teams
     assert summary["dataset"]["rows"] == len(
         shape.events if keeps else shape.events.drop_duplicates([shape.user, shape.item])
     ) - (int(shape.events.assign(second=shape.seconds).duplicated([shape.user, shape.item, "second"]).sum()) if keeps else 0)
+    check_served(tmp_path, shape)
     recsys(tmp_path, "model", "export", "-c", f"{name}.yaml", "--to", "out", "-k", "5", "--json", "export.json")
     exported = json.loads((tmp_path / "export.json").read_text())
     folder = Path(exported["uri"].removeprefix("file://"))

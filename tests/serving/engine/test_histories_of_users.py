@@ -51,6 +51,7 @@ def check(found: Answer, version: Served, history: list[tuple[int, int]], source
 def test_the_first_request_of_a_user_of_the_dataset_is_personal(version: Served, tmp_path: Path) -> None:
     engine = engine_of(version, written(tmp_path, BASE))
     check(answer(engine, asked(NOW)), version, BASE, "rebuilt")
+    check(answer(engine, asked(NOW)), version, BASE, "state")
     assert answer(engine, asked(NOW, user=8)).source == "cold"
     assert engine.log_of(7)[1].count == 3
 
