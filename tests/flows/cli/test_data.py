@@ -107,3 +107,14 @@ def test_an_integer_id_is_asked_for_where_ids_are_integers(tmp_path: Path) -> No
     options = ["--set", f"store.url=file:{place.store.folder}", "--set", f"data.dataset={NAME}", "--reason", "asked"]
     with pytest.raises(SettingsError, match="--user is ann, but the ids of small are whole numbers"):
         recsys("remove", "--user", "ann", *options)
+
+
+def test_histories_are_stored_for_serving_and_the_command_says_where(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.put("a.csv", events((1, 1, 4, 0), (1, 2, 3, 5), (2, 1, 5, 9)))
+    place.land()
+    given = ("--set", f"store.url=file:{place.store.folder}", "--set", f"data.dataset={NAME}")
+    said = recsys("histories", *given, "--json", str(tmp_path / "out.json"))
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert "histories of 2 users" in said and found["users"] == 2
+    assert place.store.exists("histories/" + found["address"].rpartition("/histories/")[2])
