@@ -28,6 +28,8 @@ IdType = Literal["auto", "integer", "text"]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Noun = Annotated[str, StringConstraints(min_length=1, max_length=40, strip_whitespace=True)]
 Weight = Annotated[float, Field(ge=0)]
+RESERVED = frozenset({"user_id", "item_id", "rating", "timestamp", "external_id", "rated", "described_at"})
+"""Names in tables of items and users that no attribute can have."""
 TIME_UNITS = ("s", "ms", "us", "ns")
 TIME_FORMATS = ("auto", *TIME_UNITS, "iso")
 
@@ -43,7 +45,15 @@ class _NamedColumns(Settings):
 
     @model_validator(mode="after")
     def _each_column_has_one_meaning(self) -> _NamedColumns:
-        given = [*self.named.items(), *(("attributes", name) for name in getattr(self, "attributes", ()))]
+        attributes: tuple[str, ...] = getattr(self, "attributes", ())
+        for name in attributes:
+            if name in RESERVED or name in type(self).model_fields:
+                raise ValueError(
+                    f"attributes names {name}, which is read anyway or has a meaning of its own: remove it, or rename the column"
+                )
+            if name.rpartition("_")[0] in attributes and name.endswith(("_at", "_from")):
+                raise ValueError(f"attributes names {name} beside {name.rpartition('_')[0]}: rename one of the two columns")
+        given = [*self.named.items(), *(("attributes", name) for name in attributes)]
         roles: dict[str, str] = {}
         for role, name in given:
             if name in roles:

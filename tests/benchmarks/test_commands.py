@@ -30,6 +30,7 @@ COMMANDS = commands()
 SMALL = {
     "pipeline.export": ["--items", "300", "--users", "40"],
     "pipeline.gate_years": ["--years", "8", "--seed-sds", "0.0031", "--gains", "0.1"],
+    "pipeline.text_ids": ["--rows", "3000", "--distinct", "2000"],
     "pipeline.peeking": ["--runs", "2", "--users", "300", "--lifts", "0", "0.5"],
     "serving.rules": ["--items", "300", "--times", "2"],
 }

@@ -47,6 +47,12 @@ def test_the_defaults_are_those_of_movielens() -> None:
     [
         ("columns={user: id, item: id}", "user and item both name the column id: give each of them a column of its own"),
         ("columns_items={title: name, attributes: [name]}", "title and attributes both name the column name"),
+        ("columns_items={attributes: [year]}", "attributes names year, which is read anyway or has a meaning of its own"),
+        ("columns_users={attributes: [external_id]}", "attributes names external_id, which is read anyway"),
+        (
+            "columns_items={attributes: [price, price_at]}",
+            "attributes names price_at beside price: rename one of the two columns",
+        ),
         ("columns_users={attributes: [country, country]}", "attributes names twice the column country"),
         (
             "{feedback: implicit, columns: {rating: stars}}",

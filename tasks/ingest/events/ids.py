@@ -44,7 +44,7 @@ class TextIds:
 
     def pairs(self, kept: Mask) -> pa.Table:
         """Return the distinct numbers and texts of the rows in the mask (n)."""
-        used = np.unique(self._places[kept])
+        used = np.flatnonzero(np.bincount(self._places[kept], minlength=len(self._of_texts)))
         return pa.table({NUMBER: self._of_texts[used], TEXT: self._texts.take(pa.array(used))})
 
 

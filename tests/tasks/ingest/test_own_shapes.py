@@ -1,0 +1,100 @@
+"""Events of three shapes from a file, a folder, a zip and a landing zone: the same events, by the same settings."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from configs.errors import DataRefusedError
+from configs.settings import DataSettings, EtlSettings, ValidationSettings
+from models.columns import Columns
+from tasks.ingest import building, ingest, locate, validate
+from tests import own_events
+from tests.own_events import Shape
+from tests.tasks.landed import LAX, Place
+
+NOW = 2_000_000_000
+SHAPES = pytest.mark.parametrize("name", own_events.SHAPES)
+
+
+def settings(shape: Shape, **place: object) -> DataSettings:
+    return DataSettings.model_validate({"dataset": shape.name, **shape.data, **shape.tables, **place})
+
+
+def built(data: DataSettings, folder: Path, limits: ValidationSettings = LAX) -> pd.DataFrame:
+    source = locate(data, None, limits)
+    with building(source, limits, EtlSettings(work_dir=folder / "work", chunk_rows=900), NOW) as found:
+        return pd.read_parquet(found.interactions)
+
+
+def of_file(shape: Shape, folder: Path) -> pd.DataFrame:
+    return built(settings(shape, local_path=own_events.write(shape, folder / "data", tables=False)), folder)
+
+
+def of_folder(shape: Shape, folder: Path) -> pd.DataFrame:
+    own_events.write(shape, folder / "data")
+    return built(settings(shape, local_path=folder / "data"), folder)
+
+
+def of_zip(shape: Shape, folder: Path) -> pd.DataFrame:
+    own_events.write(shape, folder / "inside")
+    with zipfile.ZipFile(folder / "data.zip", "w") as archive:
+        for path in (folder / "inside").iterdir():
+            archive.write(path, path.name)
+    return built(settings(shape, local_path=folder / "data.zip", cache_dir=folder / "cache"), folder)
+
+
+def of_zone(shape: Shape, folder: Path) -> pd.DataFrame:
+    place = Place(folder / "landed", settle_s=0)
+    place.data = settings(shape)
+    own_events.write(shape, place.zone)
+    landed = place.land(now=NOW)
+    assert all(account.status == "accepted" for account in landed.accounts)
+    return place.table(landed.dataset)
+
+
+@SHAPES
+@pytest.mark.parametrize("way", [of_folder, of_zip, of_zone])
+def test_a_folder_a_zip_and_a_zone_give_the_events_of_the_file(
+    name: str, way: Callable[[Shape, Path], pd.DataFrame], tmp_path: Path
+) -> None:
+    shape = own_events.SHAPES[name]()
+    expected, found = of_file(shape, tmp_path / "file"), way(shape, tmp_path / "way")
+    columns = [column for column in expected.columns if column != Columns.ROW]
+    order = [Columns.USER, Columns.TIME, Columns.ITEM]
+    pd.testing.assert_frame_equal(*(frame.sort_values(order)[columns].reset_index(drop=True) for frame in (found, expected)))
+
+
+@SHAPES
+def test_events_in_memory_are_those_in_pieces(name: str, tmp_path: Path) -> None:
+    shape = own_events.SHAPES[name]()
+    source = ingest(settings(shape, local_path=own_events.write(shape, tmp_path / "data", tables=False)))
+    assert list(source.tables.interactions)[:4] == list(Columns.EVENT)
+    whole = validate(source.tables, LAX, NOW, source.properties, source.reading)
+    pd.testing.assert_frame_equal(whole.interactions, of_file(shape, tmp_path), check_dtype=False)
+    if name != "music":
+        texts = whole.ids["user_ids"].set_index(Columns.USER)[Columns.EXTERNAL_ID]
+        assert set(texts[whole.interactions[Columns.USER].unique()]) == set(shape.events[shape.user])
+
+
+def test_bad_rows_of_a_teams_own_events_are_told_with_the_settings_that_mend_them(tmp_path: Path) -> None:
+    shape = own_events.shop()
+    frame = shape.events.copy()
+    frame.loc[::7, "kind"] = "gift"
+    frame.loc[1::7, "occurred_at"] = "yesterday"
+    frame.loc[2::7, "customer"] = "x" * 600
+    frame.to_csv(tmp_path / "shop.csv", index=False)
+    with pytest.raises(DataRefusedError) as caught:
+        built(settings(shape, local_path=tmp_path / "shop.csv"), tmp_path)
+    for said in (
+        "weight is a kind of event that data.weights does not name",
+        "add each kind of event to data.weights",
+        "timestamp is not an ISO 8601 time",
+        "set data.timestamp_format to how they are written",
+        "user_id is longer than 500 bytes",
+    ):
+        assert said in str(caught.value)
