@@ -11,7 +11,7 @@ from infra.registry import ModelRegistry
 from infra.storage import Store
 from models.evaluation import Split
 from tasks.datasets import DatasetRef
-from tasks.evaluation import overlap_with
+from tasks.evaluation import overlap_with, request_slices
 from tasks.gate.opponents import refuse_other_protocol
 from tasks.training import read_split
 
@@ -30,6 +30,7 @@ def refuse_unjudgeable(store: Store, dataset: DatasetRef, settings: RetrainSetti
         The number of requests that challenger and champion would be compared on.
 
     Raises:
+        SettingsError: `evaluation.slices` names an attribute that there is not.
         DataRefusedError: The protocol leaves no events to train, validate or test on.
         GateError: There are too few requests, the champion has seen too many of them, or it was trained under another protocol.
     """
@@ -37,6 +38,7 @@ def refuse_unjudgeable(store: Store, dataset: DatasetRef, settings: RetrainSetti
     parts = read_split(store, dataset, evaluation)
     named = f"{dataset.name}/{dataset.version}"
     asked = len(parts.test)
+    request_slices(store, dataset, parts, evaluation.slices, settings.data.nouns)
     if asked < promotion.min_requests:
         raise GateError(_too_few(named, asked, parts, evaluation, promotion))
     current = ModelRegistry(store).champion_ref(settings.model_name)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from configs.errors import DataRefusedError, GateError
+from configs.errors import DataRefusedError, GateError, SettingsError
 from configs.settings import RetrainSettings
 from infra.registry import ModelRegistry
 from tasks.gate import publish, readiness, refuse_unjudgeable, stage_challenger
@@ -54,6 +54,11 @@ def test_under_the_temporal_protocol_the_test_part_can_be_made_longer(world: Wor
 def test_a_protocol_that_leaves_nothing_is_refused(world: World) -> None:
     with pytest.raises(DataRefusedError, match=r"The 100-core leaves nothing .* lower evaluation\.k_core"):
         refuse_unjudgeable(world.store, world.newer, changed(world, evaluation={"k_core": 100}))
+
+
+def test_a_slice_by_an_attribute_that_there_is_not_is_refused(world: World) -> None:
+    with pytest.raises(SettingsError, match=r"evaluation\.slices names brand, which is no attribute"):
+        refuse_unjudgeable(world.store, world.newer, changed(world, evaluation={"slices": ("brand",)}))
 
 
 def test_a_champion_of_newer_data_or_of_another_protocol_is_refused(world: World) -> None:
