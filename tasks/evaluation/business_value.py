@@ -114,8 +114,8 @@ def _assumptions(settings: ValueSettings, nouns: NounSettings) -> list[str]:
         f"{len(by_position)} {nouns.items} are shown; a target that is not among them is not clicked.",
         f"A relevant {nouns.item} at rank r is clicked with a probability of {by_position[0]:.1%} at rank 1 to {by_position[-1]:.1%} at rank "
         f"{len(by_position)} ({source}).",
-        f"{settings.watch_rate:.1%} of the clicks become a {nouns.action} (business_value.watch_rate).",
-        f"A {nouns.action} brings {settings.revenue_per_watch:g} {settings.currency} (business_value.revenue_per_watch).",
+        f"{settings.watch_rate:.1%} of the clicks lead to {nouns.actions} (business_value.watch_rate).",
+        f"One {nouns.action} brings {settings.revenue_per_watch:g} {settings.currency} (business_value.revenue_per_watch).",
         f"There are {settings.requests_per_month:,} requests a month (business_value.requests_per_month).",
         f"Only the held-out {nouns.item} counts, and it was chosen without this list, so no figure shows what the list would change.",
         "Intervals are over requests and treat the assumptions as exact. None of these figures affects a promotion.",

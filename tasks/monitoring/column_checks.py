@@ -163,11 +163,14 @@ def _greater(one: Critical, other: Critical) -> Critical:
 
 
 def _concentration_check(view: View, rows: pd.DataFrame, settings: DriftSettings, draws: int, seed: int) -> Check:
-    name, one, several = f"concentration on {view.nouns.items}", view.nouns.item, view.nouns.items
-    method = f"ratio of the probability that two events share a {one}, or its inverse"
+    one, several = view.nouns.item, view.nouns.items
+    name, method = (
+        f"concentration on {several}",
+        f"ratio of the probability that two events are on the same {one}, or its inverse",
+    )
     found = concentration(view.reference, rows, resamples=draws, seed=seed)
     if found is None:
-        return not_judged(name, method, f"There are fewer than two users, or no two users share a {one}.")
+        return not_judged(name, method, f"There are fewer than two users, or no two users have the same {one}.")
     before, now, null = found
     apart = abs(float(np.log(now / before)))
     return Check(

@@ -103,7 +103,7 @@ def test_a_day_at_the_command_line(config: str, tmp_path: Path, capsys: pytest.C
     assert recsys("retrain", "-c", config, "--json", str(tmp_path / "retrain.json")) == 0
     out = capsys.readouterr().out
     assert "verdict: promoted" in out and "loo-exact" in out and "ss4rec" in out
-    assert "ss4rec - ncf" in out and "A watch brings 0.1 USD" in out and "It affects no decision" in out
+    assert "ss4rec - ncf" in out and "One watch brings 0.1 USD" in out and "It affects no decision" in out
     summary = json.loads((tmp_path / "retrain.json").read_text())
     version = summary["champion"]
     assert summary["dataset"]["version"] == json.loads((tmp_path / "etl.json").read_text())["version"]

@@ -87,7 +87,7 @@ def test_the_value_speaks_of_what_the_team_sells(world: World, parts: Split) -> 
     said = " ".join(value.assumptions)
     assert (
         "10 products are shown" in said
-        and "of the clicks become a purchase" in said
+        and "of the clicks lead to purchases" in said
         and "film" not in said
         and "watch " not in said
     )
