@@ -127,13 +127,13 @@ def _write_ranks(path: Path, rankings: Mapping[str, Ranking]) -> None:
 
 def _write_page(path: Path, measured: Measurement, named: Named, settings: RetrainSettings) -> None:
     rankings, challenger, evaluation = measured.rankings, measured.challenger_kind, measured.evaluation
-    baseline = [kind for kind in rankings if kind != challenger][-1]
+    baseline = next((kind for kind in reversed(rankings) if kind != challenger), None)
     page = attempt(
         "The page of the recommendations",
         recommendations_page,
         LOG,
         Shown(f"{challenger}, the challenger", rankings[challenger]),
-        Shown(f"{baseline}, a baseline of the same run", rankings[baseline]),
+        Shown(f"{baseline}, a baseline of the same run", rankings[baseline]) if baseline is not None else None,
         measured.parts.train,
         named,
         figures={
