@@ -60,7 +60,7 @@ def compare_windows(folder: Path, items: IntArray, parts: Split, *, resamples: i
     ranks: dict[str, list[IntArray]] = {"judged": [], "served": []}
     for begin in range(0, len(drawn), BATCH):
         batch = parts.test.take(drawn[begin : begin + BATCH])
-        for name, read in (("judged", _judged_events), ("served", served_events_of)):
+        for name, read in (("judged", _judged_events), ("served", _served_events)):
             scores = _ranked(scores_after(model, batch, items, read(batch, items, model.max_length)), batch, items, parts)
             tops[name].append(np.argsort(-scores, axis=1, kind="stable")[:, :TOP])
             ranks[name].append(_ranks(scores, batch, items))
@@ -91,14 +91,20 @@ def _judged_events(batch: Requests, items: IntArray, max_length: int) -> list[In
     ]
 
 
-def served_events_of(batch: Requests, items: IntArray, max_length: int) -> list[IntArray]:
-    """Return the places of the events that a server's state has read: it counts unknown items too.
+def served_events_of(model: InferenceModel | WindowModel, batch: Requests, items: IntArray) -> list[IntArray]:
+    """Return, for each request, the places of the events that a server reads.
 
     Args:
+        model: The model as it is served.
         batch: Requests with all events of their users.
         items: Raw ids of the model's items, ascending.
-        max_length: The number of events in the model's training window.
     """
+    read = _judged_events if isinstance(model, WindowModel) else _served_events
+    return read(batch, items, model.max_length)
+
+
+def _served_events(batch: Requests, items: IntArray, max_length: int) -> list[IntArray]:
+    """Return the places of the events that a server's state has read: it counts unknown items too."""
     known = np.isin(batch.item_ids, items)
     begins = [
         int(end) - served_events(int(count), max_length) for end, count in zip(batch.offsets[1:], batch.lengths, strict=True)

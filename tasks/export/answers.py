@@ -107,7 +107,7 @@ class Answers:
 
     def _scores(self, asked: Requests, *, hide_seen: bool) -> FloatArray:
         """Return the scores (B, n_items) after the events that a server has read. Hidden items have -inf."""
-        read = served_events_of(asked, self.items, self.served.max_length)
+        read = served_events_of(self.served, asked, self.items)
         scores = scores_after(self.served, asked, self.items, read)
         scores[[not len(places) for places in read]] = self.popular
         if hide_seen:
@@ -121,7 +121,7 @@ class Answers:
         found = []
         for begin in range(0, len(requests), MOST_BATCH):
             asked = requests.take(np.arange(begin, min(begin + MOST_BATCH, len(requests))))
-            read = served_events_of(asked, self.items, self.served.max_length)
+            read = served_events_of(self.served, asked, self.items)
             places = np.concatenate([np.empty(0, np.int64), *read]).astype(np.int64)
             window = Requests(
                 user_ids=asked.user_ids,

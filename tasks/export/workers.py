@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from configs.errors import SettingsError
+from configs.kinds import plugins_in_use, register
 from configs.settings import EtlSettings
 from tasks.export.answers import answers_in
 from tasks.export.plan import ExportPlan
@@ -58,7 +59,9 @@ class _Cluster:
         for piece, names in work:
             path = self._folder / f"{piece.number:06d}.npz"
             _write(path, piece)
-            waiting.append((path, self._client.submit(_tables_of, folder.resolve(), path, names, plan, pure=False)))
+            waiting.append(
+                (path, self._client.submit(_tables_of, folder.resolve(), path, names, plan, plugins_in_use(), pure=False))
+            )
             if len(waiting) >= AHEAD * max(sum(self._client.nthreads().values()), 1):
                 yield self._result(*waiting.popleft())
         while waiting:
@@ -131,7 +134,10 @@ def _write(path: Path, piece: Piece) -> None:
         )
 
 
-def _tables_of(folder: Path, path: Path, names: pa.Array, plan: ExportPlan) -> tuple[int, int, dict[str, bytes]]:
+def _tables_of(
+    folder: Path, path: Path, names: pa.Array, plan: ExportPlan, plugins: tuple[str, ...]
+) -> tuple[int, int, dict[str, bytes]]:
+    register(plugins)
     with np.load(path, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in ("user_ids", "offsets", "item_ids", "timestamps")}
         piece = Piece(int(stored["number"]), **arrays)

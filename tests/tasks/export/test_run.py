@@ -12,14 +12,18 @@ import pandas as pd
 import pytest
 
 from configs.errors import CannotExportError, ChampionMissingError, NotFoundError, StoreUnavailableError
+from configs.kinds import spec_of
 from configs.serving import CHAMPION, BatchSettings, RuleFile, StateSettings
 from infra.storage.local import LocalStore
+from models.evaluation import split
+from models.kinds import recommender_class
 from serving.engine import Answer, Engine, EventJob, Models, NewEvent, RecommendJob, RequestTime, ServedModel
 from serving.experiments import Assignment
 from serving.reranking import Rules
 from serving.state import LocalStates, key_of
 from tasks.export import chosen_version
 from tasks.export.users import ChosenUsers
+from tests.examples import use_examples
 from tests.tasks.exported import EVENTS, PIECE, K, Made
 from tests.tasks.stored import NAME, stage_popularity
 
@@ -29,9 +33,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made(tmp_path_factory.mktemp("export"))
 
 
-def served_answers(made: Made, seen: str) -> dict[int, list[tuple[int, float]]]:
+def served_answers(made: Made, seen: str, folder: str = "version") -> dict[int, list[tuple[int, float]]]:
     """Return what a server answers each user after it has been sent all events, by user."""
-    model = ServedModel.load(made.root / "version", "v", 1, 1000)
+    model = ServedModel.load(made.root / folder, "v", 1, 1000)
     rules = Rules(RuleFile(seen=seen))  # type: ignore[arg-type]
     engine = Engine(LocalStates(StateSettings()), BatchSettings(cache_s=0), lambda: rules)
     engine.models = Models(model, {})
@@ -57,6 +61,24 @@ def test_the_best_items_of_all_users_equal_a_servers_answers(seen: str, made: Ma
         assert own["rank"].tolist() == list(range(1, len(answer) + 1))
         assert own["item_id"].tolist() == [item for item, _ in answer]
         np.testing.assert_allclose(own["score"], [score for _, score in answer], rtol=1e-5)
+
+
+def test_the_best_items_of_a_plugins_model_equal_a_servers_answers(made: Made) -> None:
+    use_examples()
+    spec = spec_of("sasrec")
+    parts = split(EVENTS.assign(row=np.arange(len(EVENTS))), made.settings.evaluation)
+    model = recommender_class(spec)(spec.settings(max_length=6, width=8, heads=1, blocks=1, max_epochs=1))
+    model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=True)
+    folder = made.root / "plugin"
+    model.save(folder)
+    ref = made.sealed(folder, "sasrec")
+    found = made.export(ref, parts=["top_k", "program"], seen="hide")
+    assert found.left_out == {"program": "A model of the kind sasrec cannot be exported as a program."}
+    table, expected = made.read(found, "top_k"), served_answers(made, "hide", "plugin")
+    for user, own in table.groupby("user_id"):
+        answer = expected[int(user)]  # type: ignore[call-overload]
+        np.testing.assert_allclose(own["score"], [score for _, score in answer], rtol=1e-4)
+        assert own["item_id"].tolist() == [item for item, _ in answer]
 
 
 def test_vectors_give_the_exported_scores_and_the_manifest_says_so(made: Made) -> None:
