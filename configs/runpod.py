@@ -141,6 +141,9 @@ class TrainingPlaceSettings(Settings):
     models are then passed through the store, which both runs must be able to reach."""
     deployment: str = Field(default="train/gpu", pattern=r"^[^/]+/[^/]+$")
     """Deployment of the flow `train`, as flow/name."""
+    pods_have_plugins: bool = False
+    """Whether the image of the pods contains the packages of the plugins that are trained (`RUN pip install` in
+    `infra/docker/train.Dockerfile`). Without it, a training of a plugin's model is refused before a pod is rented."""
     attempts: int = Field(default=2, ge=1)
     """Maximum number of runs that are started one after the other if they crash, for example because a host is lost or a pod does
     not start. A run that fails is not repeated."""

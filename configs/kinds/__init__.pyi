@@ -1,4 +1,4 @@
-from .registry import ENTRY_POINTS, colour_of, label_of, place_of, plugins_in_use, register, registered_kinds, spec_of
+from .registry import ENTRY_POINTS, Plugins, colour_of, label_of, place_of, plugins_in_use, register, registered_kinds, spec_of
 from .search_space import Parameter
 from .spec import KindName, ModelSpec
 
@@ -7,6 +7,7 @@ __all__ = [
     "KindName",
     "ModelSpec",
     "Parameter",
+    "Plugins",
     "colour_of",
     "label_of",
     "place_of",

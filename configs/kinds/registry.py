@@ -12,12 +12,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import NoReturn
+from typing import Annotated, NoReturn
+
+from pydantic import AfterValidator
 
 from configs.errors import SettingsError
 from configs.kinds.spec import PATH, ModelSpec
 
-__all__ = ["ENTRY_POINTS", "colour_of", "label_of", "place_of", "plugins_in_use", "register", "registered_kinds", "spec_of"]
+__all__ = [
+    "ENTRY_POINTS",
+    "Plugins",
+    "colour_of",
+    "label_of",
+    "place_of",
+    "plugins_in_use",
+    "register",
+    "registered_kinds",
+    "spec_of",
+]
 
 ENTRY_POINTS = "recsys.models"
 BUILT_IN = {
@@ -49,6 +61,18 @@ def register(plugins: Sequence[str]) -> list[str]:
             _refuse_second(spec.kind, {*_places(spec.kind), plugin})
             _named[plugin] = spec
     return [_named[plugin].kind for plugin in plugins]
+
+
+def _registered(plugins: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        register(plugins)
+    except SettingsError as error:
+        raise ValueError(str(error).removesuffix(".")) from error
+    return plugins
+
+
+Plugins = Annotated[tuple[str, ...], AfterValidator(_registered)]
+"""Type of a setting that names plugins. They are registered as soon as the setting is read."""
 
 
 def plugins_in_use() -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 
 from configs.base import Settings
+from configs.kinds import Plugins
 from configs.settings import RetrainSettings, StoreSettings
 
 __all__ = ["DemoSettings"]
@@ -18,6 +19,9 @@ class DemoSettings(Settings):
     model_name: str = RetrainSettings().model_name
     """Name of the model to show."""
     store: StoreSettings = StoreSettings()
+    plugins: Plugins = ()
+    """Specs of models from other packages, as `package.module:NAME`, as in `models.plugins`. Packages with an entry point in the group
+    `recsys.models` are found without it."""
     host: str = "127.0.0.1"
     """Address that the demo listens on."""
     port: int = Field(default=8501, ge=1, le=65535)

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from configs.base import Settings
+from configs.kinds import Plugins
 from configs.serving.experiments import ExposureSettings
 from configs.settings import RetrainSettings, StoreSettings
 
@@ -158,6 +159,9 @@ class ServingSettings(Settings):
     model_name: str = RetrainSettings().model_name
     """Name of the model to serve."""
     store: StoreSettings = StoreSettings()
+    plugins: Plugins = ()
+    """Specs of models from other packages, as `package.module:NAME`, as in `models.plugins`. Packages with an entry point in the group
+    `recsys.models` are found without it."""
     host: str = "127.0.0.1"
     """Address that the server listens on."""
     port: int = Field(default=8000, ge=0, le=65535)

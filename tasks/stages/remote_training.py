@@ -19,6 +19,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelling
 
 from configs.errors import SettingsError, StoreError, TrainingError
+from configs.kinds import place_of
 from configs.runpod import POOL_TYPE, RunPodSettings, TrainingPlaceSettings
 from configs.settings import RetrainSettings
 from infra.runpod import PodCost, account_filter, accounts_in
@@ -94,6 +95,7 @@ def train_by_deployment(dataset: DatasetRef, settings: RetrainSettings) -> tuple
         why = RunPodSettings.from_environment(os.environ).why_no_store(settings.store.url, settings.store.endpoint_url)
         if why is not None:
             raise SettingsError(f"{place.deployment} trains in a rented pod, but {why}.")
+        _refuse_plugins_that_a_pod_lacks(settings)
         # A folder of this machine means nothing in a pod. The default is below the folder in which the image starts.
         settings = settings.model_copy(update={"work_dir": RetrainSettings.model_fields["work_dir"].default})
     runs: list[str] = []
@@ -160,6 +162,16 @@ def settle_cost(training: RemoteTraining, place: TrainingPlaceSettings) -> Origi
     publish_table_artifact(rows, key="training-cost", description=f"Training cost {usd:.4f} USD")
     log.info("training cost %.4f USD", usd)
     return Origin(training.machine, usd)
+
+
+def _refuse_plugins_that_a_pod_lacks(settings: RetrainSettings) -> None:
+    plugins = [f"{place} ({kind})" for kind in settings.kinds if (place := place_of(kind)) is not None]
+    if plugins and not settings.training.pods_have_plugins:
+        raise SettingsError(
+            f"{settings.training.deployment} trains in a rented pod, and nothing says that its image contains {', '.join(plugins)}. "
+            "Install the packages in the image (infra/docker/train.Dockerfile), set pools.gpu_image to it, and then set "
+            "training.pods_have_plugins to true."
+        )
 
 
 def _is_rented(deployment: str) -> bool:

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from configs.base import Settings
 from configs.errors import SettingsError, TrainingError, VersionCorruptError
 from configs.kinds import colour_of, label_of, plugins_in_use, register, registered_kinds, registry, spec_of
 from configs.loading import effective_settings, load_settings
+from configs.serving import DemoSettings, ServingSettings
 from configs.settings import ModelSettings, NCFSettings, PromotionSettings, RetrainSettings
 from configs.studies import CompareSettings, EntrySettings, ReplaySettings, SearchSettings
 from models.kinds import kind_in
@@ -250,6 +252,16 @@ def test_comparisons_searches_and_replays_take_any_kind() -> None:
     with pytest.raises(ValueError, match="NCF has no search space of its own: give one in search"):
         SearchSettings.model_validate({"challenger": "ncf", "baselines": ["popularity"]})
     assert ReplaySettings.model_validate({"models": plugin, "challenger": "lately"}).kinds == ("popularity", "lately")
+
+
+@pytest.mark.parametrize("model", [ServingSettings, DemoSettings])
+def test_a_server_and_the_demo_know_the_plugins_that_their_settings_name(model: type[Settings]) -> None:
+    load_settings(model, None, [f"plugins=[{LATELY}]"])
+    assert spec_of("lately").kind == "lately"
+    with pytest.raises(
+        SettingsError, match=r"--set plugins cannot be used: plugins: The plugin no\.such:SPEC .* install the package"
+    ):
+        load_settings(model, None, ["plugins=[no.such:SPEC]"])
 
 
 def test_all_baselines_must_be_beaten_unless_settings_choose() -> None:

@@ -18,6 +18,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Crashed, Failed, Running, State
 
 from configs.errors import SettingsError, TrainingError
+from configs.kinds import registry
 from configs.settings import RetrainSettings, StoreSettings
 from infra.prefect_server import NO_HEARTBEAT
 from infra.registry import file_digests
@@ -184,6 +185,21 @@ def test_a_store_that_a_pod_cannot_reach_is_refused_before_anything_is_rented(
     deployed([], pool, "far-away")
     settings = asked("far-away", tmp_path).model_copy(update={"store": StoreSettings.model_validate(store)})
     with pytest.raises(SettingsError, match=said):
+        ask_for(settings)
+
+
+def test_a_plugin_that_nobody_installed_in_the_image_is_refused_before_anything_is_rented(
+    pool: WorkPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_named", {})
+    deployed([], pool, "with-plugin")
+    given = asked("with-plugin", tmp_path).model_dump()
+    settings = RetrainSettings.model_validate(
+        given | {"challenger": "lately", "models": {"plugins": ["tests.plugins.lately:SPEC"]}, "store": {"url": "s3://b/p"}}
+    )
+    with pytest.raises(
+        SettingsError, match=r"its image contains tests\.plugins\.lately:SPEC \(lately\)\. Install the packages in the im"
+    ):
         ask_for(settings)
 
 
