@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 from configs.base import Settings
 from configs.errors import SettingsError, TrainingError, VersionCorruptError
@@ -262,6 +265,17 @@ def test_a_server_and_the_demo_know_the_plugins_that_their_settings_name(model: 
         SettingsError, match=r"--set plugins cannot be used: plugins: The plugin no\.such:SPEC .* install the package"
     ):
         load_settings(model, None, ["plugins=[no.such:SPEC]"])
+
+
+def test_the_spec_in_the_documentation_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "models.md").read_text()
+    module = ModuleType("mine_plugin")
+    monkeypatch.setitem(sys.modules, "mine_plugin", module)
+    exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], module.__dict__)
+    settings = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])
+    settings["models"]["plugins"] = ["mine_plugin:SPEC"]
+    found = RetrainSettings.model_validate(settings)
+    assert found.kinds == ("popularity", "ss4rec", "mine") and found.models.of("mine").model_dump() == {"width": 128}
 
 
 def test_all_baselines_must_be_beaten_unless_settings_choose() -> None:
