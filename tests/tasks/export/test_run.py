@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from configs.errors import CannotExportError, ChampionMissingError, NotFoundError, StoreUnavailableError
 from configs.kinds import spec_of
 from configs.serving import CHAMPION, BatchSettings, RuleFile, StateSettings
+from configs.settings import ExportSettings, StoreSettings
+from infra.storage import open_store
 from infra.storage.local import LocalStore
 from models.evaluation import split
 from models.kinds import recommender_class
@@ -23,6 +26,7 @@ from serving.reranking import Rules
 from serving.state import LocalStates, key_of
 from tasks.export import chosen_version
 from tasks.export.users import ChosenUsers
+from tests.doubles.moto_s3 import moto_s3
 from tests.examples import use_examples
 from tests.tasks.exported import EVENTS, PIECE, K, Made
 from tests.tasks.stored import NAME, stage_popularity
@@ -178,6 +182,29 @@ def test_text_ids_leave_as_texts(made: Made, monkeypatch: pytest.MonkeyPatch) ->
     chosen = ChosenUsers(np.array([1, 50, 77]), ["cust/1", "cust/50", "somebody new"])
     table = made.read(made.export(parts=["top_k"], users=chosen), "top_k")
     assert table["user_id"].unique().tolist() == ["cust/1", "cust/50", "somebody new"]
+
+
+def test_an_export_to_s3_has_the_same_files(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import boto3
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    made.destination = LocalStore(tmp_path / "out")
+    made.export(parts=["top_k", "item_vectors"])
+    here = {key: made.destination.get(key) for key in made.destination.list()}
+    with moto_s3() as url:
+        boto3.client("s3", endpoint_url=url, region_name="us-east-1").create_bucket(Bucket="nightly")
+        settings = ExportSettings(to="s3://nightly/exports").destination(StoreSettings(endpoint_url=url, region="us-east-1"))
+        remote = open_store(settings)
+        made.destination = remote  # type: ignore[assignment]
+        found = made.export(parts=["top_k", "item_vectors"])
+        assert found.uri.startswith("s3://nightly/exports/") and {key: remote.get(key) for key in remote.list()} == here
+
+
+@pytest.mark.parametrize("to", ["", "ftp://nowhere", "s3://"])
+def test_a_destination_that_is_none_is_refused(to: str) -> None:
+    with pytest.raises(ValidationError, match="folder"):
+        ExportSettings(to=to)
 
 
 def test_files_of_the_export_are_plain_parquet(made: Made) -> None:

@@ -18,6 +18,8 @@ from tasks.survey import Proposal, proposal_of, survey_of
 from tests import own_events
 from tests.own_events import SHAPES
 
+ROOT = Path(__file__).parents[3]
+
 
 def proposed(path: Path) -> Proposal:
     return proposal_of(survey_of(path), path)
@@ -80,6 +82,14 @@ def test_every_commented_setting_can_be_used_by_removing_its_mark(name: str, tmp
     found = load_settings(RetrainSettings, [str(tmp_path / "all.yaml")], [], {}, [RetrainSettings])
     assert found.validation.min_rows == 4000 and found.models.ss4rec.max_length == 16 and found.data.nouns.item == "item"
     assert found.data.weights.keys() == ({"view", "cart", "purchase"} if name == "shop" else set())
+
+
+def test_the_sample_file_of_the_documentation_runs_as_it_is(tmp_path: Path) -> None:
+    path = ROOT / "examples" / "shop.csv"
+    proposal = proposed(path)
+    data = settings_of(proposal, path, tmp_path).data
+    assert not proposal.blocking and (data.dataset, data.repeats, data.feedback) == ("shop", "keep", "implicit")
+    assert str(path.relative_to(ROOT)) in (ROOT / "docs" / "own-events.md").read_text()
 
 
 def test_movielens_columns_need_no_mapping(tmp_path: Path) -> None:
