@@ -35,11 +35,12 @@ def drifting_without_shift(
     alarmed = {str(result.champion): policy for policy, result in found.items() if result.verdict == "drifted"}
     if shift is None or part.number < shift.from_slice or not alarmed:
         return {}
-    tables = ingest(settings.data).tables
-    raw = tables.interactions
+    source = ingest(settings.data)
+    raw = source.tables.interactions
     times = pd.to_numeric(raw["timestamp"], errors="coerce").to_numpy(np.float64)
     came = times < part.end
-    report = validate(replace(tables, interactions=raw[came].reset_index(drop=True)), settings.validation, part.end)
+    tables = replace(source.tables, interactions=raw[came].reset_index(drop=True))
+    report = validate(tables, settings.validation, part.end, source.properties, source.reading)
     features = build_features(report.interactions)
     inside = int((came & (times >= part.start)).sum())
     kept = int((features["timestamp"] >= part.start).sum())
