@@ -27,11 +27,13 @@ from tasks.datasets import (
     prune_versions,
     read_manifest,
     verify_dataset,
+    write_dataset,
 )
+from tasks.ingest import building, locate
 from tasks.landing import remove, undo_removal
 from tests import own_events
 from tests.own_events import Shape
-from tests.tasks.landed import NAME, SETTLED, Place, by_file, content
+from tests.tasks.landed import LAX, NAME, SETTLED, Place, by_file, content
 
 LATER = 1_780_000_000.0
 SMALL: dict[str, Shape] = {
@@ -138,6 +140,32 @@ def test_five_deliveries_in_any_order_give_the_same_as_one(
         assert_frame_equal(place.table(ref, table), frame)
     prune_versions(place.store, plan_prune(place.store, 1))
     verify_dataset(place.store, ref)
+
+
+def test_files_land_on_a_release_and_share_its_id_map(
+    at_once: tuple[Shape, Place, DatasetRef, dict[str, int]], tmp_path: Path
+) -> None:
+    shape, whole, expected, _ = at_once
+    place = place_of(tmp_path, shape)
+    place.settings = place.settings.model_copy(update={"base": "newest"})
+    parts = own_events.deliveries(shape)
+    own_events.put(parts[0], tmp_path / "first")
+    source = locate(place.data.model_copy(update={"local_path": tmp_path / "first"}))
+    with building(source, LAX, place.engine, int(LATER)) as release:
+        base = write_dataset(place.store, NAME, release, release.features, {})
+    for number in range(1, 5):
+        deliver(place, parts[number], number)
+    ref = place.land(now=LATER).dataset
+    for column, ids in read_manifest(place.store, NAME, ref.version)["layout"].get("ids", {}).items():
+        assert ids["files"][0]["key"] == f"{base.prefix}/{column}s.parquet"
+    assert content(ref) == content(expected) and ref.properties == base.properties
+    compacted = place.compact()
+    assert content(compacted) == content(ref)
+    prune_versions(place.store, plan_prune(place.store, 1))
+    verify_dataset(place.store, compacted)
+    for table, frame in tables(whole, expected).items():
+        if table != "interactions":  # a release numbers its rows by its source
+            assert_frame_equal(place.table(compacted, table), frame)
 
 
 def test_a_delivery_adds_its_new_ids_and_shares_the_others(tmp_path: Path) -> None:
