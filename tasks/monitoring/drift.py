@@ -9,7 +9,7 @@ judge (empty or constant columns, tiny slices, missing columns) is refused or re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -139,7 +139,7 @@ def detect_drift(
         checks += found
         drawn = drawn or (view.label, compared)
         if not view.label:
-            checks += stream_checks(reference, current, window, settings)
+            checks += [_in_words(check, nouns) for check in stream_checks(reference, current, window, settings)]
     if reasons and reference.history is not None and window is not None:
         # A feed that stopped, or whose rows are all quarantined, brings few events or none.
         checks.append(volume_check(reference.history, current, window, settings))
@@ -163,6 +163,12 @@ def detect_drift(
         checks=checks,
     )
     return DriftMeasure(result, with_thresholds(drawn[1], checks, drawn[0], nouns) if drawn else None)
+
+
+def _in_words(check: Check, nouns: NounSettings) -> Check:
+    """Return a check of arrivals in the team's words, such as `new customers` for `new users`."""
+    said = {name: getattr(check, name).replace("users", nouns.users) for name in ("name", "method", "detail")}
+    return replace(check, **said)
 
 
 def _too_small(rows: int, reference: Reference, settings: DriftSettings) -> list[str]:

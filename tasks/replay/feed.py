@@ -14,11 +14,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from configs.clock import horizon
 from configs.errors import ReplayError
 from configs.studies import ReplaySettings, ShiftSettings
 from models.columns import Columns
+from models.identity import numbers_of
 from tasks.ingest import IngestedSource, Mask, whole_numbers
 from tasks.replay.scenarios import SCENARIOS
 from tasks.tables import MILLISECONDS_FROM
@@ -72,7 +74,9 @@ def feed_of(source: IngestedSource, settings: ReplaySettings, now: float) -> Fee
     Raises:
         ReplayError: The source has no event with a usable time, or too few slices.
     """
-    raw = source.tables.interactions[list(Columns.EVENT)]
+    _refuse_scenario(source, settings)
+    columns = [name for name in (*Columns.EVENT, Columns.WEIGHT) if name in source.tables.interactions]
+    raw = source.tables.interactions[columns]
     bounds = (max(settings.validation.earliest, 0), int(now) + settings.validation.max_future_s)
     plain = pd.Series(whole_numbers(raw["timestamp"])).between(*bounds).to_numpy()
     if not plain.any():
@@ -94,7 +98,8 @@ def feed_of(source: IngestedSource, settings: ReplaySettings, now: float) -> Fee
     if settings.most_slices is not None:
         marks = marks[: settings.most_slices + 2]
     ends = np.minimum(marks[1:], times.max() + 1)  # nothing is known about the time after the source's last event
-    events, items = raw, source.tables.items
+    events, items = raw, _with_texts(source, source.tables.items, Columns.ITEM)
+    users = _with_texts(source, source.tables.users, Columns.USER)
     delivered = {0: items} if items is not None else {}
     if settings.scenario is not None:
         events, planted = _planted(raw, plain, items, settings.scenario, marks)
@@ -110,9 +115,28 @@ def feed_of(source: IngestedSource, settings: ReplaySettings, now: float) -> Fee
         events=events,
         slice_of=slice_of,
         items=delivered,
-        users={0: source.tables.users} if source.tables.users is not None else {},
-        last_person=int(whole_numbers(raw["user_id"]).max()),
+        users={0: users} if users is not None else {},
+        # Nothing is planted into data with text ids, whose numbers may be any.
+        last_person=int(whole_numbers(raw["user_id"]).max()) if not source.properties.text_columns else np.iinfo(np.int64).max,
     )
+
+
+def _with_texts(source: IngestedSource, table: pd.DataFrame | None, key: str) -> pd.DataFrame | None:
+    """Return a table of descriptions with the team's ids. If they are text, only what has events is described."""
+    if table is None or key not in source.properties.text_columns:
+        return table
+    texts = source.tables.interactions[key].dropna().astype(str).unique()
+    known = pd.Series(texts, index=numbers_of(pa.array(texts, pa.string())))
+    return table.assign(**{key: table[key].map(known)}).dropna(subset=key)
+
+
+def _refuse_scenario(source: IngestedSource, settings: ReplaySettings) -> None:
+    """Check that the scenario can be planted into such data. Raises ReplayError if it cannot."""
+    shift, properties = settings.scenario, source.properties
+    if shift is None or (not properties.text_columns and (properties.feedback == "explicit" or shift.name != "rating-scale")):
+        return
+    why = "its ids are text, and planted users and items have numbers" if properties.text_columns else "its events have no rating"
+    raise ReplayError(f"The scenario {shift.name} cannot be planted into {source.name}: {why}. Remove the scenario.")
 
 
 def write_feed(feed: Feed, folder: Path) -> None:
@@ -169,15 +193,16 @@ def _planted(
             f"scenario.from_slice is {shift.from_slice}, but there are only {len(marks) - 2} slices after the base. Lower it."
         )
     columns = {name: whole_numbers(raw[name]) for name in Columns.EVENT if name != Columns.RATING}
-    numbers = raw.assign(**columns, rating=pd.to_numeric(raw[Columns.RATING], errors="coerce").astype(np.float64))
-    whole = (numbers >= 0).all(axis=1).to_numpy() & plain
+    ratings = raw[Columns.RATING] if Columns.RATING in raw else pd.Series(1.0, index=raw.index)
+    numbers = raw.assign(**columns, rating=pd.to_numeric(ratings, errors="coerce").astype(np.float64))
+    whole = (numbers[list(Columns.EVENT)] >= 0).all(axis=1).to_numpy() & plain
     events = numbers[whole].reset_index(drop=True)
     if items is None:
         empty = {"title": pd.Series(dtype="string"), "year": pd.Series(dtype="Int64"), "genres": pd.Series(dtype="string")}
         ids = events["item_id"].unique()
         items = pd.DataFrame({"item_id": ids, **{name: column.reindex(range(len(ids))) for name, column in empty.items()}})
     shifted, described = SCENARIOS[shift.name](events, items, since=int(marks[shift.from_slice]), seed=shift.seed)
-    return pd.concat([shifted, raw[~whole]], ignore_index=True), described
+    return pd.concat([shifted, raw[~whole]], ignore_index=True)[list(raw.columns)], described
 
 
 def _seconds(events: pd.DataFrame, bounds: tuple[int, int]) -> IntArray:

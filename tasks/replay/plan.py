@@ -11,11 +11,12 @@ from configs.clock import wall_clock
 from configs.errors import ReplayError
 from configs.redaction import safe_settings
 from configs.renames import current_names
-from configs.settings import RetrainSettings
+from configs.settings import ColumnSettings, DataSettings, ItemColumnSettings, RetrainSettings, UserColumnSettings
 from configs.studies import ReplaySettings
 from infra.digests import sha256_of_json
 from infra.locks import run_lock
 from infra.registry import git_commit
+from models.columns import Columns
 from tasks.ingest import ingest
 from tasks.replay.feed import feed_of, write_feed
 from tasks.replay.log import ReplayLog, ReplayPlan
@@ -76,7 +77,7 @@ def run_settings(plan: ReplayPlan, settings: ReplaySettings, policy: str | None 
         **{
             **values,
             "model_name": settings.model_of(policy) if policy else settings.model_name,
-            "data": settings.data.model_copy(update={"landing": str(plan.zone), "timestamp_format": "s"}),
+            "data": _of_slices(settings.data, str(plan.zone)),
             # Files are delivered complete, so each is read as soon as its slice ends, and counts for that slice, not the next.
             "landing": settings.landing.model_copy(update={"base": "none", "settle_s": 0.0}),
             "etl": settings.etl.model_copy(update={"work_dir": folder / "etl"}),
@@ -84,6 +85,16 @@ def run_settings(plan: ReplayPlan, settings: ReplaySettings, policy: str | None 
             "work_dir": folder / "work",
         }
     )
+
+
+def _of_slices(data: DataSettings, zone: str) -> DataSettings:
+    """Return how the files of the slices are read. Their columns have the usual names, whatever the team's files call them."""
+    usual = {
+        "columns": ColumnSettings(weight=Columns.WEIGHT if data.columns.weight else None),
+        "columns_items": ItemColumnSettings(attributes=data.columns_items.attributes),
+        "columns_users": UserColumnSettings(attributes=data.columns_users.attributes),
+    }
+    return data.model_copy(update={**usual, "landing": zone, "timestamp_format": "s", "timezone": None, "weights": {}})
 
 
 def _comparable(name: str, value: Any) -> str:

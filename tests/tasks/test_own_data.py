@@ -95,7 +95,7 @@ def test_drift_has_the_checks_of_the_data_and_no_others(run: Run) -> None:
         "music": {"country of listeners", "birth_year of listeners", "same track as before"},
         "news": {"section", "author of articles", "words of articles"},
     }
-    assert expected[run.shape.name] <= names
+    assert expected[run.shape.name] | {f"new {NOUNS[run.shape.name]['users']}"} <= names
     assert ("category" in names, "weight of events" in names) == ((run.shape.name == "shop"),) * 2
 
 
