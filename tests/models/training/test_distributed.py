@@ -173,7 +173,7 @@ def see(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_more_replicas_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     see(2, monkeypatch)
     with pytest.raises(TrainingError, match=r"models\.ss4rec\.replicas is 3, and torch sees 2 GPUs: .*to auto"):
-        place("auto", 3)
+        place("auto", 3, "ss4rec")
     see(0, monkeypatch)
     with pytest.raises(TrainingError, match="device: cuda needs a GPU"):
-        place("cuda", "auto")
+        place("cuda", "auto", "ss4rec")
