@@ -23,6 +23,7 @@ from models.columns import Columns
 from tasks.ingest.events.columns import find_columns, layout_fields, listed
 from tasks.ingest.events.file import Block, EventFile
 from tasks.ingest.events.first_rows import HEAD_ROWS, Head, faults_of_rows, other_ids, times_of_head
+from tasks.ingest.events.ids import BLANKS
 from tasks.ingest.events.parquet import ParquetEvents, head_of_parquet, holds_timestamps, parquet_schema
 from tasks.ingest.events.reading import EventReading, RowRules
 from tasks.ingest.events.text import EventChunk, TextLayout, cells_of_text, chunk_of_text, fields, lines, standard_cells
@@ -215,7 +216,7 @@ def _opened_text(found: FileFormat, layout: TextLayout, data_from: int) -> _Open
     cells = [fields(row, layout) for row in rows[:HEAD_ROWS]]
     fitting = [row for row in cells if len(row) == len(layout.fields)]
     read = [(place, name) for place, name in enumerate(layout.fields) if name in COLUMNS]
-    head: dict[str, Sequence[str | None]] = {name: [row[place].strip(" \t") or None for row in fitting] for place, name in read}
+    head: dict[str, Sequence[str | None]] = {name: [row[place].strip(BLANKS) or None for row in fitting] for place, name in read}
     return _Opened(layout.fields, head, layout, data_from, found.is_gzipped)
 
 

@@ -79,7 +79,7 @@ def times_of_head(
     iso = [(cell, match) for cell in cells if (match := ISO.fullmatch(cell))]
     if 2 * len(iso) > len(cells):
         without = [cell for cell, match in iso if match["zone"] is None]
-        if not without or reading.timezone is not None:
+        if 2 * len(without) <= len(iso) or reading.timezone is not None:  # few such rows are bad ones
             return "iso", None
         return "iso", _without_zone(without, of)
     return _by_pattern(cells, reading, of)

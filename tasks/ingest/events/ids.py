@@ -16,7 +16,8 @@ from tasks.tables import NUMBER, TEXT
 __all__ = ["BLANKS", "LONGEST_ID", "MISSING", "TextIds", "read_ids", "trimmed"]
 
 LONGEST_ID = 500  # bytes
-BLANKS = " \t"
+BLANKS = " \t\ufeff"
+"""Characters around a cell that are no part of it. The last one is the byte order mark, which joined files have between them."""
 MISSING = frozenset(
     (
         *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL"),

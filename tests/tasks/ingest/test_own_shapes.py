@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from configs.errors import DataRefusedError
-from configs.settings import DataSettings, EtlSettings, ValidationSettings
+from configs.errors import DataRefusedError, SettingsError
+from configs.settings import DataSettings, EtlSettings, IdTypeSettings, ValidationSettings
 from models.columns import Columns
 from tasks.ingest import building, ingest, locate, validate
 from tests import own_events
@@ -98,3 +98,19 @@ def test_bad_rows_of_a_teams_own_events_are_told_with_the_settings_that_mend_the
         "user_id is longer than 500 bytes",
     ):
         assert said in str(caught.value)
+
+
+def test_ids_that_become_text_in_a_later_delivery_are_refused_and_nothing_changes(tmp_path: Path) -> None:
+    place = Place(tmp_path, settle_s=0, give_up_s=0)
+    place.put("a.csv", "user_id,item_id,rating,timestamp\n1,2,3,1000000000\n")
+    first = place.land()
+    place.put("b.csv", "user_id,item_id,rating,timestamp\nu1,2,3,1000000000\nu2,2,3,1000000001\n")
+    second = place.land()
+    [account] = second.accounts
+    assert account.status == "quarantined" and account.accepted == 0
+    assert "user_id" in account.why and "are text, such as u1, but those of the dataset are integers" in account.why
+    assert second.dataset.version == first.dataset.version
+    place.data = place.data.model_copy(update={"id_type": IdTypeSettings(user="text")})
+    place.put("c.csv", "user_id,item_id,rating,timestamp\nu1,2,3,1000000000\n")
+    with pytest.raises(SettingsError, match=r"data\.id_type\.user"):
+        place.land()
