@@ -49,3 +49,30 @@ def test_a_process_that_cannot_import_torch_prefect_recbole_or_evidently_serves(
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {"loaded": [], "source": "state", "items": 10}
+
+
+WITHOUT_TORCH = """
+import sys
+
+sys.modules["torch"] = None
+from pathlib import Path
+from configs.errors import RecsysError
+from models.inference import load_inference_model
+
+try:
+    load_inference_model(Path(sys.argv[1]))
+except RecsysError as error:
+    print(error)
+"""
+
+
+def test_where_torch_is_missing_a_model_that_needs_it_to_serve_is_refused_with_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model": "recbole", "settings": {}}))
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "models.general:GeneralModel of the model recbole cannot be imported" in done.stdout and "torch" in done.stdout

@@ -20,6 +20,7 @@ from serving.state import StateStore, key_of
 from serving.state.redis_store import RedisStates
 from tasks.evaluation.load_check import SAMPLE_FILE
 from tests.doubles.redis_server import redis_server
+from tests.serving.engine import test_window_model as windows
 from tests.volume import volume
 
 pytestmark = pytest.mark.full
@@ -129,3 +130,37 @@ def test_the_histories_of_real_users_give_the_scores_and_top_ten_of_the_full_pas
         restarted.models = Models(served_first, {"v2": served_second})  # rolled back
         check(restarted, requests, expected, "state")
         restarted.states.store.close()
+
+
+@pytest.mark.parametrize("kind", windows.SETTINGS)
+def test_a_model_without_a_state_gives_the_scores_of_its_full_pass_through_redis(kind: str, tmp_path: Path) -> None:
+    """Two workers share Redis, and are started again from the version's files."""
+    parts, (model, served) = windows.small_split(), windows.version(tmp_path, kind)
+    histories = [
+        list(zip(items.tolist(), times.tolist(), strict=True))
+        for items, times in zip(
+            np.split(parts.test.item_ids, parts.test.offsets[1:-1]),
+            np.split(parts.test.timestamps, parts.test.offsets[1:-1]),
+            strict=True,
+        )
+    ]
+    with redis_server() as server:
+
+        def worker(version: ServedModel) -> Engine:
+            return engine_of(RedisStates(RedisSettings(url=server.url, timeout_s=30), STATE), version)
+
+        workers = [worker(served), worker(served)]
+        for step in range(max(map(len, histories))):
+            for user, own in enumerate(histories):
+                if step < len(own):
+                    item, at = own[step]
+                    event = NewEvent(user, item, at, key_of(f"{step}", item, at))
+                    workers[(user + step) % 2].process([EventJob((event,), {user: Assignment(CHAMPION)})])
+        restarted = worker(windows.loaded(tmp_path))
+        now = int(parts.test.request_times.max())
+        for engine in (*workers, restarted):
+            answers = engine.process([windows.asked(user, now) for user in range(len(histories))])
+            for user, own in enumerate(histories):
+                windows.check(answers[user], windows.full_pass(model, user, own, now))
+        for engine in (*workers, restarted):
+            engine.states.store.close()
