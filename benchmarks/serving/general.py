@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -76,7 +77,7 @@ def main() -> None:
             fill_redis(address, version, model, given.users, people)
             settings = ServingSettings.model_validate({
                 "model_name": NAME, "store": {"url": f"file:{store.folder}"}, "work_dir": str(root / "served"), "port": free_port(),
-                "batch": {"cache_s": 0}, "redis": {"url": address}, "plugins": [PLUGIN],
+                "batch": {"cache_s": 0}, "redis": {"url": address},
             })  # fmt: skip
             with running(settings, log=root / "server.log") as process:
                 rows.append({"model": kind.name, "reads": kind.reads, **_measured(settings.port, process.pid, given)})
@@ -108,18 +109,25 @@ def kinds() -> list[Kind]:
 
 @contextmanager
 def example() -> Iterator[ModelSpec]:
-    """Let this process and its servers find the example plugin. Yields its spec."""
+    """Install the example plugin for this process and its servers, in a folder that goes with the block. Yields its spec."""
     before = os.environ.get("PYTHONPATH")
-    sys.path.append(str(EXAMPLE))
-    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in (before, str(EXAMPLE)) if path)
-    try:
-        yield spec_of(register([PLUGIN])[0])
-    finally:
-        sys.path.remove(str(EXAMPLE))
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+    with tempfile.TemporaryDirectory(prefix="recsys-plugin-") as site:
+        shutil.copytree(EXAMPLE, site, dirs_exist_ok=True)
+        installed = Path(site) / "sasrec_plugin-1.0.0.dist-info"
+        installed.mkdir()
+        (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: sasrec-plugin\nVersion: 1.0.0\n")
+        (installed / "entry_points.txt").write_text("[recsys.models]\nsasrec = sasrec_plugin:SPEC\n")
+        sys.path.append(site)
+        os.environ["PYTHONPATH"] = os.pathsep.join(path for path in (before, site) if path)
+        try:
+            register([PLUGIN])
+            yield spec_of("sasrec")
+        finally:
+            sys.path.remove(site)
+            if before is None:
+                del os.environ["PYTHONPATH"]
+            else:
+                os.environ["PYTHONPATH"] = before
 
 
 def render(result: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from configs.kinds import ModelSpec, register, spec_of
 from tasks.conformance import Finding, check_kind
 from tasks.conformance.findings import Report
 from tasks.conformance.process import check_training
+from tests.examples import PLUGINS, use_examples
 from tests.flows.cli.test_main import recsys
 from tests.tasks.conformance import faulty
 
@@ -85,6 +86,14 @@ def test_a_kind_that_hangs_is_ended_and_the_finding_says_where() -> None:
     register(["tests.tasks.conformance.faulty:SPEC"])
     found = check_kind(faulty.SPEC, {"seconds": 1e6}, 20)
     assert not found[-1].ok and found[-1].says == "It had not ended after 20 s."
+
+
+@pytest.mark.parametrize("kind", PLUGINS)
+def test_the_examples_keep_every_promise(kind: str) -> None:
+    use_examples()
+    given = {"max_epochs": 2} if kind == "sasrec" else {}
+    found = check_kind(spec_of(kind), given, 600)
+    assert [each for each in found if not each.ok] == [] and len(found) > 15
 
 
 @pytest.mark.parametrize(
