@@ -131,12 +131,14 @@ def the_loss_over_the_catalogue_equals_torchs() -> None:
         weight = torch.randn(items, 4)
         wanted = torch.where(targets >= 0, targets % items, -1)
         loss.CUDA_ELEMENTS = held
-        found, on_hidden, on_weight = loss._on_cuda(hidden, weight, wanted, smoothing, torch.tensor(6.0))
-        leaves = [hidden.clone().requires_grad_(), weight.clone().requires_grad_()]
-        exact = F.cross_entropy(leaves[0] @ leaves[1].T, wanted, label_smoothing=smoothing, ignore_index=-1)
-        torch.testing.assert_close(found, exact)
-        for ours, theirs in zip((on_hidden, on_weight), torch.autograd.grad(exact, leaves), strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+        for factors in (None, torch.rand(7) + 0.1):
+            found, on_hidden, on_weight = loss._on_cuda(hidden, weight, wanted, smoothing, torch.tensor(6.0), factors)
+            leaves = [hidden.clone().requires_grad_(), weight.clone().requires_grad_()]
+            each = F.cross_entropy(leaves[0] @ leaves[1].T, wanted, label_smoothing=smoothing, ignore_index=-1, reduction="none")
+            exact = (each if factors is None else each * factors).sum() / 6
+            torch.testing.assert_close(found, exact)
+            for ours, theirs in zip((on_hidden, on_weight), torch.autograd.grad(exact, leaves), strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def what_is_compiled_ahead_is_what_training_runs() -> None:
