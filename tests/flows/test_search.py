@@ -60,7 +60,7 @@ def test_the_best_of_a_search_goes_through_the_gate_and_is_promoted(make_setting
     assert {name: trained[name] for name in best.parameters} == best.parameters and trained["width"] in (4, 8)
     assert "search" not in lineage["settings"] and lineage["seed"] == settings.seed
     assert json.loads(store.get(summary.record.key))["best"] == best.number
-    assert list(summary.durations_s)[:3] == ["begin", "trials", "conclude"] and "gate" in summary.durations_s
+    assert list(summary.durations_s)[:4] == ["check", "begin", "trials", "conclude"] and "gate" in summary.durations_s
     json.dumps(summary.to_dict())
     assert {"search-progress", "trials", "search", "gate"} <= artifact_keys()
 
