@@ -33,8 +33,15 @@ from tests.tasks.stored import NAME, stage_popularity
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made(tmp_path_factory.mktemp("export"))
+
+
+@pytest.fixture
+def made(made_once: Made, tmp_path: Path) -> Made:
+    """The store and version, with a place of its own for the exports of each test."""
+    made_once.destination = LocalStore(tmp_path / "exports")
+    return made_once
 
 
 def served_answers(made: Made, seen: str, folder: str = "version") -> dict[int, list[tuple[int, float]]]:
