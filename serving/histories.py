@@ -67,14 +67,19 @@ class HistoryShelf:
     def serve(self, datasets: Collection[str]) -> None:
         """Serve the histories of these datasets from now on. What is on this machine is mapped before the call returns."""
         self._datasets = frozenset(datasets)
-        with suppress(Exception):  # the loop tries it again, and reports it
-            self._look(fetching=False)
+        if self._looking.acquire(blocking=False):  # a file may be arriving, which takes long
+            try:
+                with suppress(Exception):  # the loop tries it again, and reports it
+                    self._look(fetching=False)
+            finally:
+                self._looking.release()
         self._loop.wake()
 
     def look(self) -> bool:
         """Look for newer files once. Return False if that failed; what was mapped stays."""
         try:
-            self._look(fetching=True)
+            with self._looking:
+                self._look(fetching=True)
         except (RecsysError, OSError) as error:
             if str(error) != self._said:
                 logger.warning(
@@ -86,26 +91,25 @@ class HistoryShelf:
         return True
 
     def _look(self, *, fetching: bool) -> None:
-        with self._looking:
-            mapped = {dataset: found for dataset, found in self._mapped.items() if dataset in self._datasets}
-            faults: list[Exception] = []
-            for dataset in sorted(self._datasets):
-                try:
-                    found = self._newest(dataset, mapped.get(dataset), fetching=fetching)
-                except VersionCorruptError as error:
-                    mapped.pop(dataset, None)
-                    faults.append(error)
-                except (RecsysError, OSError) as error:
-                    faults.append(error)
-                else:
-                    mapped.pop(dataset, None)
-                    if found is not None:
-                        mapped[dataset] = found
-            if mapped != self._mapped:
-                self._mapped = mapped
-            self._on_change(sum(len(found) for found in mapped.values()))
-            if faults:
-                raise faults[0]
+        mapped = {dataset: found for dataset, found in self._mapped.items() if dataset in self._datasets}
+        faults: list[Exception] = []
+        for dataset in sorted(self._datasets):
+            try:
+                found = self._newest(dataset, mapped.get(dataset), fetching=fetching)
+            except VersionCorruptError as error:
+                mapped.pop(dataset, None)
+                faults.append(error)
+            except (RecsysError, OSError) as error:
+                faults.append(error)
+            else:
+                mapped.pop(dataset, None)
+                if found is not None:
+                    mapped[dataset] = found
+        if mapped != self._mapped:
+            self._mapped = mapped
+        self._on_change(sum(len(found) for found in mapped.values()))
+        if faults:
+            raise faults[0]
 
     def _newest(self, dataset: str, mapped: Histories | None, *, fetching: bool) -> Histories | None:
         keys = list(self._store.list(f"histories/{dataset}/"))

@@ -123,7 +123,7 @@ class RecommendationResponse:
     source: Annotated[
         Source,
         Field(
-            description="state: the stored state. rebuilt: a state rebuilt from the stored events. history: events sent with the "
+            description="state: the stored state. rebuilt: a state computed from the known events. history: events sent with the "
             "request. cold: nothing is known."
         ),
     ]
@@ -218,7 +218,9 @@ class UserEvent:
 @dataclass(slots=True)
 class UserEventsResponse:
     user_id: UserId
-    count: Annotated[int, Field(description="All events ever accepted; only the latest are listed.")]
+    count: Annotated[
+        int, Field(description="All events of the user in the dataset and reported ones; only the latest are listed.")
+    ]
     events: Annotated[list[UserEvent], Field(description="Oldest first.")]
 
 

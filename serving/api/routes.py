@@ -155,7 +155,7 @@ async def onboarding(worker: Worker, count: Count = 12) -> Response:
 
 @router.get("/v1/users/{user_id:path}/events", response_model=UserEventsResponse)
 async def user_events(user_id: UserInPath, worker: Worker) -> Response:
-    """List the stored events of a user."""
+    """List the known events of a user: those in the dataset and the reported ones, each once."""
     ids = _ids(worker)
     model, log = worker.engine.log_of(ids.user_in_path(user_id))
     events = zip(log.items.tolist(), log.times.tolist(), strict=True)

@@ -35,7 +35,9 @@ def run(settings: DemoSettings) -> None:
     from importlib.util import find_spec
 
     if find_spec("streamlit") is None:
-        raise SettingsError("The demo needs Streamlit: install the extra `demo` (`pip install 'movielens-recsys[demo]'`).")
+        raise SettingsError(
+            "The demo needs Streamlit: install the project's extra `demo` (`pip install '.[demo]'` in its folder)."
+        )
     sys.stdout.flush()
     os.execve(sys.executable, command(settings), os.environ | environment(settings))
 

@@ -108,9 +108,8 @@ class Engine:
         Raises:
             ModelMissingError: If no version is served.
         """
-        for _, model in self.models.by_role():
-            return model.catalogue.schema
-        return self.serving().catalogue.schema
+        served = self.models.champion or next(iter(self.models.others.values()), None)
+        return (self.serving() if served is None else served).catalogue.schema
 
     def log_of(self, user: int) -> tuple[ServedModel, UserLog]:
         """Return the champion and the user's events."""

@@ -62,7 +62,8 @@ def test_the_first_run_promotes_the_second_compares_and_a_rollback_returns(first
     assert first.promoted and first.decision.outcome == "promoted" and champion_of(settings) == first.version.version
     files = registry.manifest(settings.model_name, first.version.version)["files"]
     assert {"model.safetensors", "evaluation.json", "ranks.parquet", "reference_sample.parquet", "decision.json"} <= set(files)
-    assert "recsys_report.html" in files
+    assert {"recsys_report.html", "schema.json", "catalogue.parquet"} <= set(files)
+    assert len(list(store.list(f"histories/{first.dataset.name}/"))) == 1, "the server knows the users from the first call on"
     fetch_files(store, first.version.prefix, files, tmp_path / "copy")
     assert set(first.evaluation.metrics) == {"popularity", "ncf", "ss4rec"} and first.evaluation.protocol == "loo-exact"
     json.dumps(first.to_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -93,6 +94,29 @@ def test_a_file_that_is_not_on_this_machine_is_fetched_once_and_former_copies_ar
     put(store, tmp_path, 2, (3,))
     assert shelves[0].look()
     assert [path.name[:8] for path in (tmp_path / "copies/small").iterdir()] == ["00000002"]
+
+
+def test_a_new_champion_does_not_wait_for_a_file_that_is_arriving(tmp_path: Path) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    class Slow(Remote):
+        def fetch(self, key: str, path: Path) -> None:
+            began.set()
+            assert go_on.wait(60)
+            super().fetch(key, path)
+
+    store = Slow(tmp_path / "store")
+    put(store, tmp_path, 1)
+    shelf = HistoryShelf(store, tmp_path / "copies")
+    shelf.serve(["small"])
+    looking = threading.Thread(target=shelf.look)
+    looking.start()
+    assert began.wait(60)
+    shelf.serve(["small"])  # returns
+    assert shelf.of("small") is None
+    go_on.set()
+    looking.join(60)
+    assert shelf.of("small") is not None
 
 
 def test_if_the_store_fails_what_was_mapped_stays_and_the_failure_is_told(tmp_path: Path) -> None:
