@@ -272,6 +272,12 @@ def _general_serving(result: Result) -> str:
     return render(result)
 
 
+def _first_calls(result: Result) -> str:
+    from benchmarks.serving.first_calls import render
+
+    return render(result)
+
+
 def _experiments(result: Result) -> str:
     from benchmarks.serving.experiments import render
 
@@ -311,6 +317,7 @@ TABLES: dict[str, Table] = {
     "general-serving": Table("general_serving.json", "python -m benchmarks.serving.general", _general_serving),
     "rules": Table("rules.json", "python -m benchmarks.serving.rules", _rules),
     "bodies": Table("bodies.json", "python -m benchmarks.serving.bodies", _bodies),
+    "first-calls": Table("first_calls.json", "python -m benchmarks.serving.first_calls", _first_calls),
     "experiments": Table("experiments.json", "python -m benchmarks.serving.experiments", _experiments),
     "peeking": Table("peeking.json", "python -m benchmarks.pipeline.peeking", _peeking),
     "parity-cpu": Table("parity_cpu.json", "python -m benchmarks.training.parity --device cpu", parity),

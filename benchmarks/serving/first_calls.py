@@ -97,7 +97,7 @@ def render(result: dict[str, Any]) -> str:
 def main() -> None:
     """Store histories, start a worker, ask, and write and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--users", type=int, default=1_000_000)
+    parser.add_argument("--users", type=int, default=162_541)  # as in ML-25M
     parser.add_argument("--items", type=int, default=62_000)
     parser.add_argument("--calls", type=int, default=5000)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/first_calls.json"))
