@@ -4,7 +4,7 @@ A flow takes its settings in one of two ways. Deployments in Prefect databases n
 
 - One object: `retrain`, `train`, `search`, `compare` and `replay` take `settings`. They use most sections, and the object is what a
   version, study or report records. A deployment sets any of it by the key that a settings file has, such as
-  `settings.models.ss4rec.width`.
+  `settings.promotion.alpha`.
 - Sections: `etl`, `monitor`, `promote` and `rollback` take the sections that they use, and a few plain parameters. The form in the
   Prefect UI then shows only what matters to the run, and a person fills it in: a version, a reason, a landing zone. `retrain` and
   `replay` call `etl` with the sections of their own settings.

@@ -20,7 +20,7 @@ app = typer.Typer(
 
 @app.command()
 def show(
-    section: Annotated[str | None, typer.Argument(help="Show only the settings below this key, such as models.ss4rec.")] = None,
+    section: Annotated[str | None, typer.Argument(help="Show only the settings below this key, such as promotion.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Also show the defaults: every key that --set accepts.")] = False,
     command: Annotated[str, typer.Option("--for", help=f"Command whose settings are shown: {', '.join(MODELS)}.")] = "retrain",
     config: Config = None,

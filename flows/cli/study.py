@@ -110,7 +110,10 @@ def _print_search(summary: SearchSummary) -> None:
     changed = {*best.parameters, *own.model_dump(exclude_defaults=True)}
     chosen = {key: value for key, value in own.model_dump(mode="json").items() if key in changed}
     assert settings.searched is not None
-    content = {"models": {settings.challenger: chosen}, "searched": settings.searched.model_dump(mode="json")}
+    names = settings.model_dump(mode="json", include={"challenger", "baselines"}, exclude_defaults=True)
+    plugins = {"plugins": list(settings.models.plugins)} if settings.models.plugins else {}
+    searched = settings.searched.model_dump(mode="json")
+    content = {**names, "models": {**plugins, settings.challenger: chosen}, "searched": searched}
     say(yaml.safe_dump(content, sort_keys=False))
     if summary.challenge is None:
         say("The best settings have not entered the gate.")

@@ -105,11 +105,12 @@ def _model(figures: EventFigures) -> list[Threshold]:
     lengths = figures.events_of_users
     usual = int(np.quantile(lengths, 0.95)) if len(lengths) else 1
     length = int(min(200, max(10, 2 ** math.ceil(math.log2(max(usual, 1))))))
-    found = [Threshold("models.ss4rec.max_length", length, f"95 % of users have at most {usual:,} events")]
+    own = f"models.{RetrainSettings().challenger}"
+    found = [Threshold(f"{own}.max_length", length, f"95 % of users have at most {usual:,} events")]
     if figures.rows < SMALL:
         found += [
-            Threshold("models.ss4rec.batch_tokens", 2048, "small data: smaller batches learn from more steps"),
-            Threshold("models.ss4rec.patience", 10, "small data: epochs are short and vary more, so wait longer before the end"),
+            Threshold(f"{own}.batch_tokens", 2048, "small data: smaller batches learn from more steps"),
+            Threshold(f"{own}.patience", 10, "small data: epochs are short and vary more, so wait longer before the end"),
         ]
     return found
 

@@ -278,6 +278,18 @@ def test_the_spec_in_the_documentation_is_sound(monkeypatch: pytest.MonkeyPatch)
     assert found.kinds == ("popularity", "ss4rec", "mine") and found.models.of("mine").model_dump() == {"width": 128}
 
 
+def test_no_module_of_the_stages_and_servers_names_a_kind() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for folder in ("flows", "tasks", "serving", "infra")
+        for path in sorted((ROOT / folder).rglob("*"))
+        if path.suffix in (".py", ".pyi", ".html")
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if re.search(r"ss4rec|\bncf\b", line, re.IGNORECASE)
+    ]
+    assert not found, "ask the spec of the kind (configs.kinds), or the settings, which kind is meant"
+
+
 def test_all_baselines_must_be_beaten_unless_settings_choose() -> None:
     assert PromotionSettings().baselines is None
     assert PromotionSettings.model_validate({"baselines": ["popularity", "ncf"]}).baselines == (
