@@ -37,7 +37,7 @@ USED_AS_A_WHOLE: dict[tuple[str, str], str] = {
 }
 """Settings that no code reads by name, and how they take effect."""
 NOT_YET_READ = {
-    *(("NounSettings", name) for name in ("user", "event", "events", "genres")),
+    *(("NounSettings", name) for name in ("event", "genres")),
 }
 """Settings of a team's own events, whose readers follow. Remove each as soon as code reads it."""
 UNBOUNDED = {
