@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.settings import RetrainSettings
-from tasks.survey.roles import MOST_KINDS
+from models.columns import Columns
+from tasks.survey.roles import MOST_KINDS, OWN
 from tasks.survey.survey import Survey, Surveyed
 from tasks.survey.thresholds import thresholds_of
 
@@ -18,13 +19,6 @@ __all__ = ["MOST_SETTINGS", "Proposal", "Setting", "file_stem", "proposal_of"]
 
 MOST_SETTINGS = 6
 OFTEN = 0.1  # share of repeated events from which repeats are kept
-OWN_NAMES = {
-    "user": ("user_id", "userId"),
-    "item": ("item_id", "movieId", "movie_id"),
-    "timestamp": ("timestamp",),
-    "rating": ("rating",),
-}
-"""Names that need no mapping."""
 ROLES = {"user": "the user's id", "item": "the item's id", "timestamp": "the time"}
 
 
@@ -140,7 +134,9 @@ def _limited(wanted: list[Setting]) -> list[Setting]:
 
 def _columns(events: Surveyed, blocking: list[str]) -> Iterator[Setting]:
     mapped = {
-        role: name for role, name in events.roles.columns.items() if role != "weight" and name not in OWN_NAMES.get(role, ())
+        role: name
+        for role, name in events.roles.columns.items()
+        if role != "weight" and Columns.ALIASES.get(name, name) != OWN.get(role)
     }
     weight = events.column("weight")
     if weight is not None and weight.kind != "text":

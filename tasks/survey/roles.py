@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from models.columns import Columns
 from tasks.survey.columns import SurveyedColumn
 
-__all__ = ["Roles", "TableKind", "roles_of", "table_kind"]
+__all__ = ["OWN", "Roles", "TableKind", "roles_of", "table_kind"]
 
 TableKind = Literal["events", "items", "users", "other"]
 WORDS: dict[str, tuple[str, ...]] = {
@@ -18,7 +19,7 @@ WORDS: dict[str, tuple[str, ...]] = {
         "uid", "profile", "patient", "player", "viewer", "shopper", "session",
     ),
     "item": (
-        "item", "movie", "film", "product", "article", "sku", "track", "song", "video", "book", "asin", "iid", "page", "content",
+        "item", "film", "product", "article", "sku", "track", "song", "video", "book", "asin", "iid", "page", "content",
         "story", "listing", "offer", "recipe", "game", "app", "isbn", "show", "episode", "course", "post", "hotel", "restaurant",
     ),
     "timestamp": (
@@ -35,6 +36,8 @@ WORDS: dict[str, tuple[str, ...]] = {
     "occupation": ("occupation", "job", "profession"),
 }  # fmt: skip
 """Words in the names of columns, by what such a column may be."""
+OWN = {"user": Columns.USER, "item": Columns.ITEM, "timestamp": Columns.TIME, "rating": Columns.RATING}
+"""The columns that are read without a mapping, also by their aliases."""
 MOST_KINDS = 20
 MOST_CATEGORIES = 200
 
@@ -107,6 +110,8 @@ def _words(name: str) -> list[str]:
 
 def _fit(column: SurveyedColumn, role: str) -> tuple[bool, int]:
     """Return how well a name fits: whether it is an id, and how early its word stands in the list of words."""
+    if Columns.ALIASES.get(column.name, column.name) == OWN.get(role):
+        return True, 1
     words = _words(column.name)
     stems = {word.removesuffix("s") for word in words} | set(words)
     places = [place for place, word in enumerate(WORDS[role]) if word in stems]

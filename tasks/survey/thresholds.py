@@ -49,7 +49,7 @@ def thresholds_of(figures: EventFigures, rating: SurveyedColumn | None) -> list[
     if figures.life_of_items < SHORT_LIFE:
         why = f"items come and go: half of them live for less than {figures.life_of_items:.0%} of the time span, so one cut in time is closer to use"
         found.append(Threshold("evaluation.protocol", "temporal", why))
-    return [*found, *_model(figures)]
+    return [*found, *_model(figures, defaults)]
 
 
 def _rows(figures: EventFigures, defaults: RetrainSettings) -> Threshold:
@@ -101,18 +101,19 @@ def _core(figures: EventFigures, defaults: RetrainSettings) -> Threshold:
     return Threshold("evaluation.k_core", k, why, k != default)
 
 
-def _model(figures: EventFigures) -> list[Threshold]:
+def _model(figures: EventFigures, defaults: RetrainSettings) -> list[Threshold]:
+    """Propose settings of the challenger, of those that its kind has."""
     lengths = figures.events_of_users
     usual = int(np.quantile(lengths, 0.95)) if len(lengths) else 1
     length = int(min(200, max(10, 2 ** math.ceil(math.log2(max(usual, 1))))))
-    own = f"models.{RetrainSettings().challenger}"
-    found = [Threshold(f"{own}.max_length", length, f"95 % of users have at most {usual:,} events")]
+    found = {"max_length": (length, f"95 % of users have at most {usual:,} events")}
     if figures.rows < SMALL:
-        found += [
-            Threshold(f"{own}.batch_tokens", 2048, "small data: smaller batches learn from more steps"),
-            Threshold(f"{own}.patience", 10, "small data: epochs are short and vary more, so wait longer before the end"),
-        ]
-    return found
+        found |= {
+            "batch_tokens": (2048, "small data: smaller batches learn from more steps"),
+            "patience": (10, "small data: epochs are short and vary more, so wait longer before the end"),
+        }
+    known = type(defaults.models.of(defaults.challenger)).model_fields
+    return [Threshold(f"models.{defaults.challenger}.{name}", *given) for name, given in found.items() if name in known]
 
 
 def _round(value: float) -> int:
