@@ -205,5 +205,7 @@ class ModelSettings(Settings):
             values = section().model_dump(mode="json")
             own["properties"][kind] = {**handler(section.__pydantic_core_schema__), "default": values, "title": label_of(kind)}
         in_order(own)
+        former = own["properties"]["ncf"]  # runs of earlier versions have a null there
+        former["anyOf"] = [{"$ref": former.pop("$ref")}, {"type": "null"}]
         own["additionalProperties"] = {"type": "object"}
         return schema

@@ -225,6 +225,7 @@ def test_the_form_of_a_run_has_the_fields_of_each_registered_kind() -> None:
     assert section["properties"]["lately"]["properties"]["half_life_days"]["exclusiveMinimum"] == 0
     places = [field["position"] for field in section["properties"].values()]
     assert places == list(range(len(places)))
+    assert {"type": "null"} in section["properties"]["ncf"]["anyOf"]  # as in the parameters of earlier runs
     assert section["additionalProperties"] == {"type": "object"}  # of a plugin that is unknown where the form is made
 
 
