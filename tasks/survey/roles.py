@@ -38,6 +38,10 @@ WORDS: dict[str, tuple[str, ...]] = {
 """Words in the names of columns, by what such a column may be."""
 OWN = {"user": Columns.USER, "item": Columns.ITEM, "timestamp": Columns.TIME, "rating": Columns.RATING}
 """The columns that are read without a mapping, also by their aliases."""
+KNOWN = {name: role for role, name in OWN.items()} | {
+    alias.lower(): role for role, name in OWN.items() for alias, meant in Columns.ALIASES.items() if meant == name
+}
+"""The role of each of these names, in lower case."""
 MOST_KINDS = 20
 MOST_CATEGORIES = 200
 
@@ -105,12 +109,14 @@ def _of_events(columns: Sequence[SurveyedColumn]) -> Roles:
 
 
 def _words(name: str) -> list[str]:
-    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", name)]
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", name)]
+    ends = [re.fullmatch(r"([a-z]{3,})(id|key|code)s?", word) for word in words]  # itemid is an item's id
+    return [*words, *(part for end in ends if end for part in end.groups())]
 
 
 def _fit(column: SurveyedColumn, role: str) -> tuple[bool, int]:
     """Return how well a name fits: whether it is an id, and how early its word stands in the list of words."""
-    if Columns.ALIASES.get(column.name, column.name) == OWN.get(role):
+    if KNOWN.get(column.name.lower()) == role:
         return True, 1
     words = _words(column.name)
     stems = {word.removesuffix("s") for word in words} | set(words)

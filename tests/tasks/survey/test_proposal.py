@@ -150,6 +150,15 @@ def test_columns_that_nobody_can_tell_apart_are_left_open(tmp_path: Path) -> Non
     assert yaml.safe_load(proposal.yaml(path))["data"]["dataset"] == "events"
 
 
+@pytest.mark.parametrize(("user", "item"), [("visitorid", "itemid"), ("USERID", "MOVIEID"), ("CustomerKey", "product_code")])
+def test_names_of_ids_are_known_however_they_are_written(user: str, item: str, tmp_path: Path) -> None:
+    own = {user: np.arange(800) // 20, item: np.arange(800) % 20}
+    path = events_file(tmp_path, user_id=None, item_id=None, **own)
+    proposal = proposed(path)
+    assert not proposal.blocking
+    assert settings_of(proposal, path, tmp_path).data.columns.named == {"user": user, "item": item}
+
+
 def test_numbers_with_leading_zeros_are_said_to_be_text_or_integers(tmp_path: Path) -> None:
     path = events_file(tmp_path, user_id=[f"{user:05d}" for user in np.arange(800) // 20])
     proposal = proposed(path)
