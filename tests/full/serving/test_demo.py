@@ -144,7 +144,7 @@ def test_titles_can_be_searched_and_a_history_built(page: Page, address: str) ->
     page.get_by_role("radio", name="Build a history").or_(page.get_by_role("button", name="Build a history")).first.click()
     expect(page.get_by_text("No history yet")).to_be_visible()
     cold = films(page)
-    search = page.get_by_label("Search titles")
+    search = page.get_by_label("Search films")
     search.fill("film 11")
     search.press("Enter")
     found = page.get_by_role("button", name="+ The Film 11")
