@@ -76,7 +76,8 @@ def choose_history(context: Context, loaded: LoadedVersion) -> Asked:
 def choose_filters(loaded: LoadedVersion) -> tuple[int, Filters]:
     """Show the selection of how many items to recommend, of which genres, years and attributes. Only what the data has is shown."""
     k, catalogue = st.slider("How many", 5, 30, 10, key="k"), loaded.catalogue
-    genres = st.multiselect("Genres", catalogue.genres, key="genres", placeholder="all") if catalogue.genres else []
+    label = loaded.nouns.genres.capitalize()
+    genres = st.multiselect(label, catalogue.genres, key="genres", placeholder="all") if catalogue.genres else []
     known = catalogue.years[catalogue.years > 0]
     years = None
     if len(known) and known.min() < known.max():
@@ -125,7 +126,8 @@ def _real(context: Context, loaded: LoadedVersion) -> tuple[int, npt.NDArray[np.
     item_ids, times = histories.of(user)
     if not len(item_ids):
         return user, item_ids, times
-    st.caption(escaped(f"{len(item_ids):,} {nouns.events} from {when(int(times[0]))} to {when(int(times[-1]))} UTC"))
+    events = nouns.event if len(item_ids) == 1 else nouns.events
+    st.caption(escaped(f"{len(item_ids):,} {events} from {when(int(times[0]))} to {when(int(times[-1]))} UTC"))
     return user, item_ids, times
 
 
