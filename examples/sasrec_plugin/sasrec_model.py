@@ -59,7 +59,9 @@ class SASRec(Recommender):
 
         def loss(batch):  # each item of a window predicts the next one
             real = batch[:, 1:] > 0
-            return nn.functional.cross_entropy(self._network(batch[:, :-1])[real] @ self.item_vectors().T, batch[:, 1:][real] - 1)
+            return nn.functional.cross_entropy(
+                self._network(batch[:, :-1])[real] @ self._network.items.weight[1:].T, batch[:, 1:][real] - 1
+            )
 
         def validate():
             return metrics(rank_requests(self, valid, catalogue, mask_seen=mask_seen, batch_size=256).ranks, (10,))
@@ -80,7 +82,7 @@ class SASRec(Recommender):
         return torch.where(some[:, None], hidden @ self.item_vectors().T, self._network.popular)
 
     def item_vectors(self):
-        return self._network.items.weight[1:]
+        return self._network.items.weight[1:].detach()
 
     def save(self, folder):
         training.write_model(folder, self, self._network.state_dict())
