@@ -41,6 +41,7 @@ class Columns:
     UPDATED_AT = "updated_at"  # UTC seconds, in a file of descriptions
     HAS_EVENTS = "rated"
     DESCRIBED_AT = "described_at"  # UTC nanoseconds of a complete row, in tables that earlier versions stored
+    DESCRIBED_IN = "described_in"  # the file of a complete row, in such tables
 
     # Features of an event
     USER_INDEX = "user_idx"

@@ -28,7 +28,7 @@ IdType = Literal["auto", "integer", "text"]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Noun = Annotated[str, StringConstraints(min_length=1, max_length=40, strip_whitespace=True)]
 Weight = Annotated[float, Field(ge=0)]
-RESERVED = frozenset({"user_id", "item_id", "rating", "timestamp", "external_id", "rated", "described_at"})
+RESERVED = frozenset({"user_id", "item_id", "rating", "timestamp", "external_id", "rated", "described_at", "described_in"})
 """Names in tables of items and users that no attribute can have."""
 TIME_UNITS = ("s", "ms", "us", "ns")
 TIME_FORMATS = ("auto", *TIME_UNITS, "iso")

@@ -202,7 +202,7 @@ def table(columns: list[str], rows: list[list[str]], whole: str | None = None) -
         table.add_row(*[Text(visible(value)) for value in row])
     console = Console()
     if not console.is_terminal:
-        console = Console(width=160)
+        console = Console(width=220)
     console.print(table)
 
 

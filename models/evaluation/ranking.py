@@ -74,7 +74,7 @@ def rank_requests(
         if tuple(getattr(scores, "shape", ())) != shape:
             raise TrainingError(
                 f"The model {model.name} returned scores of the shape {tuple(getattr(scores, 'shape', ()))}, but it must be {shape}: a "
-                "row for each request and a column for each item of its catalogue. `recsys model check` finds such faults."
+                "row for each request and a column for each item of its catalogue. `recsys model check KIND` finds such faults."
             )
         if not bool(torch.isfinite(scores).all()):
             bad = int(torch.nonzero(~torch.isfinite(scores))[0, 0])

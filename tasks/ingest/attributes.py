@@ -28,7 +28,7 @@ def attributes_in(table: pd.DataFrame, known: Iterable[str]) -> list[str]:
         table: A table of items or users, with or without the time and origin of each cell.
         known: The id and the descriptions that every such table has.
     """
-    fixed = {*known, Columns.HAS_EVENTS, Columns.DESCRIBED_AT}
+    fixed = {*known, Columns.HAS_EVENTS, Columns.DESCRIBED_AT, Columns.DESCRIBED_IN}
     names = [str(name) for name in table.columns]
     state = {of(name) for name in names for of in (Columns.time_of, Columns.origin_of) if of(name) in names}
     return sorted(set(names) - fixed - state)

@@ -58,8 +58,8 @@ class Proposal:
     def yaml(self, source: Path) -> str:
         """Return the settings file, for a survey of `source`."""
         lines = [
-            f"# Proposed by `recsys init` for {source.name}. Remove the `# ` in front of a setting to use it; the file runs with",
-            "# `recsys retrain -c` and the name of this file.",
+            f"# Proposed by recsys init for {source.name}. Remove the `# ` in front of a setting to use it; the file runs with",
+            "# recsys retrain -c and the name of this file.",
             *(f"# OPEN: {said}" for said in (*self.blocking, *self.open)),
         ]
         sections: dict[str, list[Setting]] = {}

@@ -109,7 +109,7 @@ def download_candidates(store: Store, run: str, kinds: Sequence[str], folder: Pa
         first = error.errors(include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise VersionCorruptError(f"{what} is damaged ({where}: {first['msg']}). Run again.") from error
-    if [candidate.kind for candidate in record.candidates] != kinds:
+    if [candidate.kind for candidate in record.candidates] != list(kinds):
         trained = ", ".join(candidate.kind for candidate in record.candidates)
         raise TrainingError(
             f"The flow run {run} trained {trained} instead of {', '.join(kinds)}: it runs another version of the code. "

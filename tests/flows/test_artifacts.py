@@ -16,7 +16,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import Artifact
 from prefect.runtime import flow_run
 
-from configs.settings import RetrainSettings
+from configs.settings import DEFAULT_NOUNS, RetrainSettings
 from infra.registry import ModelRef
 from tasks.comparison import Failure
 from tasks.datasets import DatasetRef, FileAccount
@@ -122,7 +122,7 @@ def test_no_artifact_of_data_reads_what_was_planted_as_markup() -> None:
         artifacts.publish_dataset_artifact(dataset)
         artifacts.publish_landing_artifact(landing)
         artifacts.publish_validation_artifact(ValidationReport({ALL: TableReport(2, 0, 2, dict.fromkeys(PLANTED, 1))}, 0))
-        artifacts.publish_drift_artifact(Monitored(drift, ADDRESS, ADDRESS, ADDRESS))
+        artifacts.publish_drift_artifact(Monitored(drift, ADDRESS, ADDRESS, ADDRESS), DEFAULT_NOUNS)
 
     found = published(publish)
     assert found.keys() == {"dataset", "landing", "validation", "drift", "drift-page", "drift-report"}

@@ -8,12 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import synthetic
 from tests.examples import EXAMPLES, ROOT
 
 SCRIPT = EXAMPLES / "train_ss4rec.py"
 
 
+@pytest.mark.full
 def test_the_script_prints_its_epochs_and_the_ndcg_with_the_protocol(tmp_path: Path) -> None:
     synthetic.interactions(40, 30, 15).to_csv(tmp_path / "events.csv", index=False)
     program = "import runpy, sys; sys.modules['prefect'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"

@@ -27,7 +27,7 @@ def export(
     set_: Set = None,
     json_file: Json = None,
 ) -> None:
-    """Write vectors, the best items of all users, and the model itself.
+    """Write vectors, the best items of users, and the model itself.
 
     The files have your own ids. A killed export goes on where it stopped if the command is run again.
 

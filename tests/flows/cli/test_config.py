@@ -53,7 +53,10 @@ def test_variables_of_other_commands_are_ignored_and_a_misspelt_one_is_named(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["models.ss5rec"], "models.ss5rec is not a setting or section of retrain; sections are business_value, data, drift"),
+        (
+            ["models.ss5rec"],
+            "models.ss5rec is not a setting or section of retrain; sections are baselines, business_value, challenger, data, drift",
+        ),
         (["--for", "promote"], "--for promote: there is no such command with settings; the commands are retrain"),
         (["--set", "sed=1"], "--set sed cannot be used: sed is not a setting; did you mean seed?"),
     ],

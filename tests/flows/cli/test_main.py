@@ -55,7 +55,7 @@ def test_help_shows_all_commands_without_loading_the_product() -> None:
     assert loaded == "[]"
     lines = [line.strip("│╭─╮ ") for line in shown if line.startswith(("│", "╭"))]
     assert [line.split()[0] if "  " in line else line for line in lines[lines.index("Run the pipeline") :]] == [
-        "Run the pipeline", "retrain", "etl", "monitor",
+        "Run the pipeline", "init", "retrain", "etl", "monitor",
         "Data, models and studies", "data", "model", "study", "experiment",
         "Serve", "serve", "demo",
         "Operate", "setup", "doctor", "config", "gpu",

@@ -20,6 +20,7 @@ NEEDS_IT = {
     "data compact": "",
     "data retry": "--landing {folder}/landing",
     "model train": "",
+    "model export": "--to {folder}/out",
     "model promote": "VERSION",
     "study search": "",
     "study compare": "",
@@ -35,8 +36,11 @@ NEEDS_NONE = {
     "data prune": "",
     "data remove": "--user 1 --reason none",
     "data open": "file:{folder}/none",
+    "data histories": "",
     "model list": "",
     "model show": "champion",
+    "model check": "none:SPEC",
+    "init": "{folder}/none.csv",
     "model rollback": "",
     "model log": "",
     "model audit": "champion",
@@ -65,7 +69,7 @@ def called(address: str, command: str, arguments: str, folder: Path, monkeypatch
     monkeypatch.chdir(folder)
     monkeypatch.setattr(doctor, "DEADLINE_S", 300.0)  # a busy machine takes seconds to import what the checks need
     store = (
-        [] if command.startswith(("gpu", "experiment list", "experiment assign")) else ["--set", f"store.url=file:{folder}/store"]
+        [] if command.startswith(("gpu", "experiment list", "experiment assign", "init", "model check")) else ["--set", f"store.url=file:{folder}/store"]
     )
     if command == "setup":
         store = []

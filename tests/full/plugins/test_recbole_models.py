@@ -13,9 +13,11 @@ from tasks.conformance.invented import invented_split
 
 pytestmark = pytest.mark.full
 PARTS = invented_split()
+OFTEN = ("GRU4Rec", "SASRec", "BERT4Rec", "BPR", "LightGCN", "ItemKNN")
+NAMES = [pytest.param(name, marks=() if name in OFTEN else pytest.mark.nightly) for name in (*SEQUENTIAL, *GENERAL)]
 
 
-@pytest.mark.parametrize("name", [*SEQUENTIAL, *GENERAL])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_model_is_trained_and_loaded_by_its_name(name: str, tmp_path: Path) -> None:
     # DGCF draws as many items as a batch has users, so the batches of so few events must be small.
     batch = 64 if name == "DGCF" else 512

@@ -135,6 +135,7 @@ def test_recbole_learns_all_of_the_train_part_and_nothing_else(name: str, parts:
     )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["SASRec", "BPR"])
 def test_a_killed_training_goes_on_and_ends_with_the_same_model(name: str, parts: Split, tmp_path: Path) -> None:
     class Killed(Exception):

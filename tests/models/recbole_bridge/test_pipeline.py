@@ -17,6 +17,7 @@ from tests import synthetic
 from tests.tasks.world import NAME, SETTINGS, dataset_of, evaluated
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["GRU4Rec", "LightGCN"])
 def test_a_model_of_recbole_is_a_challenger_that_passes_the_load_check_and_is_served(name: str, tmp_path: Path) -> None:
     recbole = {"model": name, "max_epochs": 2, "max_length": 10, "batch_size": 256, "device": "cpu"}

@@ -59,6 +59,7 @@ def test_the_vectors_of_users_and_items_give_the_scores(tmp_path: Path) -> None:
     assert type(model).products
 
 
+@pytest.mark.full
 def test_a_process_without_this_project_runs_the_exported_file(tmp_path: Path) -> None:
     import pyarrow as pa
 

@@ -67,6 +67,7 @@ def test_a_class_that_is_not_what_its_spec_says_is_found_first(spec: ModelSpec, 
     assert not found.ok and says in found.says
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
@@ -82,12 +83,14 @@ def test_what_only_another_process_shows_is_found_too(fault: str, says: str) -> 
     assert any(says in each for each in wrong), wrong
 
 
+@pytest.mark.full
 def test_a_kind_that_hangs_is_ended_and_the_finding_says_where() -> None:
     register(["tests.tasks.conformance.faulty:SPEC"])
     found = check_kind(faulty.SPEC, {"seconds": 1e6}, 20)
     assert not found[-1].ok and found[-1].says == "It had not ended after 20 s."
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", PLUGINS)
 def test_the_examples_keep_every_promise(kind: str) -> None:
     use_examples()
@@ -96,6 +99,7 @@ def test_the_examples_keep_every_promise(kind: str) -> None:
     assert [each for each in found if not each.ok] == [] and len(found) > 15
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("kind", "given"),
     [

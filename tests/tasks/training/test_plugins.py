@@ -100,6 +100,7 @@ def test_a_plugin_is_trained_in_a_process_of_its_own_and_answers_from_one(
     assert process.wait(60) == -9
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
@@ -118,6 +119,7 @@ def test_a_training_that_fails_is_one_sentence_that_names_the_plugin(
     assert "faulty" in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.full
 def test_a_training_that_hangs_is_ended(store: LocalStore, dataset: DatasetRef, tmp_path: Path) -> None:
     settings = settings_of(store, tmp_path, "fit hangs")
     settings = settings.model_copy(update={"models": settings.models.model_copy(update={"plugin_silence_s": 1})})
@@ -138,6 +140,7 @@ def test_a_report_of_a_training_that_means_nothing_is_refused(report: Any, said:
         check_fitted("faulty", report)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -159,6 +162,7 @@ def test_a_model_that_was_not_saved_completely_is_refused(
         check_saved("faulty", tmp_path / "model")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
@@ -200,6 +204,7 @@ def test_a_baseline_whose_answers_change_between_processes_is_refused_and_nothin
     assert list(store.list()) == before
 
 
+@pytest.mark.full
 def test_the_gate_judges_a_plugins_model_and_holds_one_whose_answers_changed(
     store: LocalStore, dataset: DatasetRef, healthy: tuple[Candidate, list[EpochReport]], tmp_path: Path
 ) -> None:
