@@ -85,7 +85,7 @@ def read_events(store: Store, ref: DatasetRef, columns: Sequence[str] = Columns.
     version, files = open_version(store, ref.name, ref.version), PartFiles(store)
     if isinstance(version, IncrementalVersion):
         yield from merged_chunks(files, version.layout, columns)
-    elif isinstance(version, ReleaseVersion):
+    else:
         file = "interactions.parquet"
         stored = StoredFile(f"{version.prefix}/{file}", version.manifest["files"][file], version.manifest["rows"])
         yield from parquet_batches(files.parquet(stored), CHUNK_ROWS, columns)

@@ -69,7 +69,9 @@ def called(address: str, command: str, arguments: str, folder: Path, monkeypatch
     monkeypatch.chdir(folder)
     monkeypatch.setattr(doctor, "DEADLINE_S", 300.0)  # a busy machine takes seconds to import what the checks need
     store = (
-        [] if command.startswith(("gpu", "experiment list", "experiment assign", "init", "model check")) else ["--set", f"store.url=file:{folder}/store"]
+        []
+        if command.startswith(("gpu", "experiment list", "experiment assign", "init", "model check"))
+        else ["--set", f"store.url=file:{folder}/store"]
     )
     if command == "setup":
         store = []

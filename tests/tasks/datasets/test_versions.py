@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tarfile
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 from configs.errors import NotFoundError, StoreFullError, VersionCorruptError
 from configs.settings import DataSettings, StoreSettings, ValidationSettings
 from infra.storage.local import LocalStore
+from models.columns import Columns
 from tasks.datasets import (
     DatasetRef,
     Quarantine,
@@ -19,6 +21,7 @@ from tasks.datasets import (
     list_datasets,
     load_dataset_ref,
     quarantined,
+    read_events,
     read_manifest,
     read_table,
     record_refusal,
@@ -193,3 +196,14 @@ def test_a_table_edited_together_with_the_manifest_is_noticed(tmp_path: Path) ->
     read_table(store, ref, "interactions")  # the table and the manifest agree
     with pytest.raises(VersionCorruptError, match="do not match the version's name"):
         verify_dataset(store, ref)
+
+
+def test_events_in_chunks_are_those_of_the_table_also_in_a_store_of_an_earlier_version(tmp_path: Path) -> None:
+    with tarfile.open(Path(__file__).parents[2] / "data" / "store-0.1.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    store = LocalStore(tmp_path / "store")
+    versions = list_datasets(store)
+    assert {ref.number > 0 for ref in versions} == {False, True}, "a release, and versions made of parts"
+    for ref in versions:
+        read = pd.concat([pd.DataFrame(chunk) for chunk in read_events(store, ref)], ignore_index=True)
+        pd.testing.assert_frame_equal(read, read_table(store, ref, "interactions", list(Columns.HAPPENED)))

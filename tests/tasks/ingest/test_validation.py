@@ -13,7 +13,7 @@ from configs.errors import DataRefusedError
 from configs.settings import ValidationSettings
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.sources import files_of_folder, read_tables
-from tasks.ingest.validation import validate
+from tasks.ingest.validation import TableReport, ValidationReport, validate
 from tests import synthetic
 
 NOW = 1_700_000_000
@@ -178,3 +178,9 @@ def test_every_format_validates_to_the_same_interactions(tmp_path: Path) -> None
         found.append(validate(read_tables(files_of_folder(tmp_path / write.__name__)), LAX, NOW).interactions)
     for other in found[1:]:
         pd.testing.assert_frame_equal(found[0], other)
+
+
+def test_a_report_tells_of_events_of_weight_0_only_where_there_are_any() -> None:
+    report = ValidationReport({"interactions": TableReport(9, 7, 0, left_out=2), "items": TableReport(3, 3, 0)}, 0)
+    tables = report.to_dict()["tables"]
+    assert tables["interactions"]["left_out"] == 2 and "left_out" not in tables["items"]
