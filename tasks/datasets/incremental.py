@@ -84,8 +84,8 @@ class IncrementalVersion:
         events = EventDigest.of(merged_events(files, self.layout))
         ids = {column: _digest_of(files, each) for column, each in self.layout.ids.items()}
         # The tables count as they are stored: those of earlier versions of the product have other columns.
-        stored = {name: files.frame(getattr(self.layout, name)) for name in ("items", "users")}
-        content = content_of(replace(self.state(files), layout=replace(self.layout, events=events), **stored))
+        items, users = files.frame(self.layout.items), files.frame(self.layout.users)
+        content = content_of(replace(self.state(files), layout=replace(self.layout, events=events), items=items, users=users))
         said = {column: each.digest for column, each in self.layout.ids.items()}
         if events != self.layout.events or ids != said or _version_name(content, self.layout) != self.version:
             raise VersionCorruptError(

@@ -83,12 +83,13 @@ def read_events(store: Store, ref: DatasetRef, columns: Sequence[str] = Columns.
         VersionCorruptError: The stored bytes do not match the manifest.
     """
     version, files = open_version(store, ref.name, ref.version), PartFiles(store)
-    if isinstance(version, IncrementalVersion):
-        yield from merged_chunks(files, version.layout, columns)
-    else:
+    if isinstance(version, ReleaseVersion):
         file = "interactions.parquet"
         stored = StoredFile(f"{version.prefix}/{file}", version.manifest["files"][file], version.manifest["rows"])
         yield from parquet_batches(files.parquet(stored), CHUNK_ROWS, columns)
+        return
+    assert isinstance(version, IncrementalVersion)  # there are two forms
+    yield from merged_chunks(files, version.layout, columns)
 
 
 def verify_dataset(store: Store, ref: DatasetRef) -> None:
