@@ -48,7 +48,7 @@ def load_apart(folder: Path) -> Recommender:
 
 
 class _ApartRecommender(Recommender):
-    """A model of a plugin that was trained, as this process sees it."""
+    """A trained model of a plugin, as this process sees it. It only answers requests; no other method is called here."""
 
     name: ClassVar[str]
     sequential: ClassVar[bool]

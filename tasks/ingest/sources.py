@@ -202,7 +202,7 @@ def files_of_folder(folder: Path, data: DataSettings = MOVIELENS, limits: Valida
         limits: The limits of the rows.
 
     Raises:
-        SourceError: There is no event file, one of them cannot be opened, or the folder holds two releases.
+        SourceError: The folder has no event file, has one that cannot be opened, or holds two releases.
     """
     candidates = [path for path in sorted(folder.rglob("*")) if path.is_file() and is_source(path.relative_to(folder).as_posix())]
     events: list[Path] = []

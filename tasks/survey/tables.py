@@ -43,7 +43,7 @@ def tables_at(path: Path) -> Iterator[list[SurveyedTable]]:
         SourceError: There is no table, or a file that was named itself cannot be read.
     """
     if not path.exists():
-        raise SourceError(f"There is no file or folder {path}. Correct the path.")
+        raise SourceError(f"{path} does not exist. Give the path of a file, a folder or a zip.")
     if path.is_dir():
         yield _of_folder(path, path)
     elif is_zip(path):

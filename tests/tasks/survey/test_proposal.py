@@ -190,7 +190,7 @@ def test_what_is_no_table_of_events_is_refused_in_one_sentence(content: str, sai
     (tmp_path / "events.csv").write_text(content)
     with pytest.raises(SourceError, match=said):
         survey_of(tmp_path / "events.csv")
-    with pytest.raises(SourceError, match="Correct the path"):
+    with pytest.raises(SourceError, match=r"other\.csv does not exist\. Give the path"):
         survey_of(tmp_path / "other.csv")
     with pytest.raises(SourceError, match="contains no table"):
         (tmp_path / "empty").mkdir()
