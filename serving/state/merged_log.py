@@ -29,16 +29,22 @@ class MergedLog(UserLog):
     """The merged events. `epoch` and `count` identify them, as in any log."""
 
     reported: UserLog  # the events that the store of states has
+    later: int  # number of reported events that are later than all of the dataset
 
     @property
     def guard(self) -> tuple[bytes, int]:
         return self.reported.epoch, self.reported.count
 
     def continues(self, state: UserState) -> bool:
-        """Return whether all events that this log has more than `state` are reported ones, each of which was appended."""
+        """Return whether all events that this log has more than `state` are reported ones, each of which was appended.
+
+        The counts alone do not tell: an event that the dataset has too adds nothing, and one that the limit pushes out is no longer
+        known to be in the dataset. So each new event must also be later than the dataset.
+        """
         if state.guard is None or state.epoch != self.epoch or state.guard[0] != self.reported.epoch:
             return False
-        return self.count - state.count == self.reported.count - state.guard[1]
+        new = self.reported.count - state.guard[1]
+        return new <= self.later and self.count - state.count == new
 
 
 def merge_logs(name: str, base: History, reported: UserLog, *, limit: int, tolerance_s: int, newest: bool) -> MergedLog:
@@ -71,6 +77,7 @@ def merge_logs(name: str, base: History, reported: UserLog, *, limit: int, toler
         np.concatenate([times, reported.times[edge:]])[-limit:],
         np.concatenate([items, reported.items[edge:]])[-limit:],
         reported,
+        len(reported) - edge,
     )
 
 

@@ -16,7 +16,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, Fl
 from prefect.flow_runs import resume_flow_run
 
 from configs.settings import RetrainSettings
-from flows import approval
+from flows.challenge import approval
 from flows.etl import etl
 from flows.promote import promote
 from flows.retrain import RetrainSummary, retrain

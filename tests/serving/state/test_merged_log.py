@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models.histories import History
@@ -86,6 +86,7 @@ EVENTS = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 30)), max_size=12)
 
 @settings(max_examples=300, deadline=None)
 @given(EVENTS.filter(bool), EVENTS, EVENTS, st.integers(0, 3), st.booleans(), st.sampled_from([3, 6, 1000]))
+@example([(1, 0), (2, 2)], [(1, 0), (1, 1), (1, 2)], [(2, 2)], 0, False, 3)  # the limit pushes out what the dataset has too
 def test_a_state_is_only_continued_through_events_that_were_appended(
     base: list[Event], before: list[Event], after: list[Event], tolerance_s: int, newest: bool, limit: int
 ) -> None:
