@@ -254,6 +254,18 @@ def _etl(result: Result) -> str:
     return render(result)
 
 
+def _text_ids(result: Result) -> str:
+    from benchmarks.pipeline.text_ids import render
+
+    return render(result)
+
+
+def _export(result: Result) -> str:
+    from benchmarks.pipeline.export import render
+
+    return render(result)
+
+
 def _rules(result: Result) -> str:
     from benchmarks.serving.rules import render
 
@@ -301,6 +313,8 @@ TABLES: dict[str, Table] = {
     "scale": Table("scale.json", "python -m benchmarks.training.scale", scale),
     "etl": Table("etl.json", "python -m benchmarks.pipeline.etl", _etl),
     "etl-movielens": Table("etl.json", "python -m benchmarks.pipeline.etl", etl_movielens),
+    "text-ids": Table("text_ids.json", "python -m benchmarks.pipeline.text_ids", _text_ids),
+    "export": Table("export.json", "python -m benchmarks.pipeline.export", _export),
     "audit": Table("audit.json", "python -m benchmarks.ranking.audit", _audit),
     "gate": Table("gate.json", "python -m benchmarks.pipeline.gate", _gate),
     "gate-retrainings": Table("gate.json", "python -m benchmarks.pipeline.gate", _gate_retrainings),

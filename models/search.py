@@ -17,7 +17,7 @@ rule loses a trial that would have caught up later. It does not need to know how
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,12 +32,13 @@ from configs.kinds import ModelSpec, Parameter
 from configs.studies import Pruning
 from models.evaluation import Split
 from models.kinds import recommender_class
-from models.plugins import blamed
+from models.plugins import blamed, check_fitted, refuse
 from models.recommender import EpochReport, IntArray, OnEpoch, Recommender, Requests, Sequences
 
-__all__ = ["METRIC", "TrialData", "make_pruner", "make_sampler", "run_trial", "suggest"]
+__all__ = ["METRIC", "Train", "TrialData", "make_pruner", "make_sampler", "run_trial", "suggest", "train_trial"]
 
 METRIC = "ndcg@10"
+Train = Callable[[Settings, OnEpoch], float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,31 +98,49 @@ def run_trial(
     space: Mapping[str, Parameter],
     spec: ModelSpec,
     base: Settings,
-    data: TrialData,
-    seed: int,
+    train: Train,
     on_epoch: OnEpoch | None = None,
 ) -> float:
     """Train a model of a kind with the suggested settings on top of `base`, and return its best valid NDCG@10.
+
+    Args:
+        trial: The trial, which asks for suggestions.
+        space: The parameters.
+        spec: The kind.
+        base: Its other settings.
+        train: Trains a model with these settings, reports each epoch, and returns the best value: such as `train_trial`.
+        on_epoch: Called after each epoch.
 
     Raises:
         optuna.TrialPruned: if the study's pruner stops the trial.
         TrainingError: if training diverges or does not fit into the GPU.
     """
     wanted = spec.settings.model_validate(base.model_dump() | suggest(trial, space, spec))
-    model: Recommender = recommender_class(spec)(wanted)
-    if data.users is not None:
-        model.describe_users(data.users)
 
     def after(epoch: EpochReport) -> None:
+        if METRIC not in epoch.valid:
+            refuse(spec.kind, f"epoch {epoch.epoch} reports no valid {METRIC}, by which trials are compared")
         trial.report(epoch.valid[METRIC], epoch.epoch)
         if on_epoch is not None:
             on_epoch(epoch)
         if trial.should_prune():
             raise optuna.TrialPruned(f"below the median in epoch {epoch.epoch}")
 
+    return train(wanted, after)
+
+
+def train_trial(spec: ModelSpec, data: TrialData, seed: int, settings: Settings, on_epoch: OnEpoch | None) -> float:
+    """Train a model of a kind, and return its best valid NDCG@10. What `on_epoch` raises ends the training.
+
+    Raises:
+        TrainingError: if training diverges or does not fit into the GPU.
+    """
+    model: Recommender = recommender_class(spec)(settings)
+    if data.users is not None:
+        model.describe_users(data.users)
     try:
         with blamed(spec.kind, "training", but=optuna.TrialPruned):
-            report = model.fit(data.train, data.valid, data.catalogue, seed=seed, mask_seen=data.mask_seen, on_epoch=after)
+            report = model.fit(data.train, data.valid, data.catalogue, seed=seed, mask_seen=data.mask_seen, on_epoch=on_epoch)
     except torch.OutOfMemoryError as error:
         raise TrainingError(f"The network and one training step do not fit into the GPU's memory: {error}") from error
     finally:
@@ -129,6 +148,9 @@ def run_trial(
         gc.collect()  # the next trial needs the memory, and a captured graph is in a reference cycle
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+    check_fitted(spec.kind, report)
+    if not report.epochs:
+        refuse(spec.kind, f"its fit reported no epoch, so a trial has no valid {METRIC}")
     return float(max(epoch.valid[METRIC] for epoch in report.epochs))
 
 

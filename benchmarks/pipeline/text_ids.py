@@ -31,6 +31,7 @@ SEED = 1
 BAR_S, BAR_GIB = 90, 4  # at MovieLens-25M's size, with text ids
 SHOP = {"columns": {"user": "customer", "item": "sku", "timestamp": "at"}, "feedback": "implicit", "repeats": "keep"}
 MOVIELENS: dict[str, Any] = {}
+THIS = [sys.executable, "-m", "benchmarks.pipeline.text_ids"]
 
 
 def main() -> None:
@@ -42,21 +43,23 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="folder for the files (6 GB); temporary if left out")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/text_ids.json"))
     parser.add_argument("--one", nargs=3, metavar=("FILE", "FOLDER", "SETTINGS"), help=argparse.SUPPRESS)
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         _store(Path(given.one[0]), Path(given.one[1]), json.loads(given.one[2]))
         return
+    if given.write:
+        _write_files(given.write, given.rows, given.distinct)
+        return
     result: dict[str, Any] = {"hardware": hardware(), "seed": SEED, "rows": []}
     with tempfile.TemporaryDirectory(prefix="recsys-text-ids-", dir=given.folder) as name:
         folder = Path(name)
-        table = events(*scaled(given.rows), given.rows, SEED)
-        write_csv(table, folder / "ratings.csv")
-        write_shop(table.user_id, table.item_id, table.timestamp, folder / "orders.csv")
+        # In a process of its own, because the kernel counts the memory of a process that starts another one as the other's too.
+        write = ["--write", str(folder), "--rows", str(given.rows), "--distinct", str(given.distinct)]
+        subprocess.run([*THIS, *write], check=True)
         files = [("integers, seconds", folder / "ratings.csv", MOVIELENS), ("text ids, ISO 8601", folder / "orders.csv", SHOP)]
         if given.distinct:
-            write_shop(*_distinct(table, given.distinct), folder / "distinct.csv")
             files.append((f"{given.distinct:,} customers", folder / "distinct.csv", SHOP))
-        del table
         for _ in range(given.times):
             for what, path, settings in files:
                 found = _measured(path, folder / "work", settings)
@@ -78,6 +81,14 @@ def render(result: dict[str, Any]) -> str:
         counts = [f"{run[name]:,}" for name in ("events_read", "users", "mb")]
         lines.append([run["events"], *counts, wall, f"{run['cpu_s']:.1f}", peak, f"{run['load']:.0f}"])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _write_files(folder: Path, rows: int, distinct: int) -> None:
+    table = events(*scaled(rows), rows, SEED)
+    write_csv(table, folder / "ratings.csv")
+    write_shop(table.user_id, table.item_id, table.timestamp, folder / "orders.csv")
+    if distinct:
+        write_shop(*_distinct(table, distinct), folder / "distinct.csv")
 
 
 def write_shop(users: IntArray, items: IntArray, times: IntArray, path: Path, chunk: int = 1 << 20) -> None:
@@ -119,7 +130,7 @@ def _measured(path: Path, work: Path, settings: dict[str, Any]) -> dict[str, Any
         while file.read(1 << 24):
             pass
     load, began = os.getloadavg()[0], time.perf_counter()
-    command = [sys.executable, "-m", "benchmarks.pipeline.text_ids", "--one", str(path), str(work), json.dumps(settings)]
+    command = [*THIS, "--one", str(path), str(work), json.dumps(settings)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     wall = time.perf_counter() - began
     shutil.rmtree(work)

@@ -8,6 +8,7 @@ seed, which is not one of the seeds in the quality tables.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,7 +19,7 @@ from benchmarks.report import hardware, write_result
 from configs.kinds import Parameter, spec_of
 from configs.settings import ProtocolId, SourceName, SS4RecSettings
 from configs.studies import Pruning
-from models.search import TrialData, make_pruner, make_sampler, run_trial
+from models.search import TrialData, make_pruner, make_sampler, run_trial, train_trial
 
 SEED = 90
 SPEC = spec_of("ss4rec")
@@ -87,7 +88,7 @@ def main() -> None:
         write_result(given.out, _result(study, given, fixed))
 
     study.optimize(
-        lambda trial: run_trial(trial, SPACE, SPEC, base, data, SEED),
+        lambda trial: run_trial(trial, SPACE, SPEC, base, partial(train_trial, SPEC, data, SEED)),
         n_trials=given.trials,
         timeout=given.seconds,
         callbacks=[record],

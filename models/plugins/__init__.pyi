@@ -1,4 +1,4 @@
 from .apart import load_apart
-from .faults import blamed, check_fitted, check_saved
+from .faults import blamed, check_fitted, check_saved, refuse
 
-__all__ = ["blamed", "check_fitted", "check_saved", "load_apart"]
+__all__ = ["blamed", "check_fitted", "check_saved", "load_apart", "refuse"]

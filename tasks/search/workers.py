@@ -8,23 +8,25 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
+from functools import partial
 
 import optuna
 import torch
 from optuna.trial import TrialState
 
+from configs.base import Settings
 from configs.errors import TrainingError
-from configs.kinds import spec_of
+from configs.kinds import place_of, spec_of
 from configs.studies import SearchSettings
 from infra.locks import turn
-from infra.storage import Store
+from infra.storage import Store, open_store
 from infra.study_storage import answering
 from models.recommender import OnEpoch
-from models.search import TrialData, run_trial
+from models.search import Train, TrialData, run_trial, train_trial
 from tasks.datasets import DatasetRef, read_table
 from tasks.search.study import StudyRef, load_study, study_lock, study_url
 from tasks.search.trials import DEFECT, REASON, TrialRecord, defects, trial_record, used_trials
-from tasks.training import read_split
+from tasks.training import read_split, run_apart
 
 __all__ = ["run_trials"]
 
@@ -58,8 +60,7 @@ def run_trials(
     options = settings.search
     # As in `train_candidate`, one core is left to other processes. The workers of a run share the rest.
     torch.set_num_threads(max(1, ((os.cpu_count() or 2) - 1) // options.workers))
-    users = read_table(store, dataset, "users")
-    data = TrialData.of(read_split(store, dataset, settings.evaluation), spec_of(settings.challenger), users)
+    train = _trainer(store, dataset, settings)
     ended, deadline, idle_since = 0, time.monotonic() + (options.seconds or float("inf")), None
     with answering(study_url(settings)):
         study = load_study(ref.name, settings, worker, ref.begun)
@@ -72,7 +73,7 @@ def run_trials(
                     break
                 if used_trials(trials) < options.trials:
                     idle_since = None
-                    number = _run_one(study, claim, data, settings, on_epoch)
+                    number = _run_one(study, claim, train, settings, on_epoch)
                     records = [trial_record(trial) for trial in study.get_trials(deepcopy=False)]
                     ended += 1
                     if on_trial is not None:
@@ -86,7 +87,39 @@ def run_trials(
     return ended
 
 
-def _run_one(study: optuna.Study, claim: ExitStack, data: TrialData, settings: SearchSettings, on_epoch: OnEpoch | None) -> int:
+def _trainer(store: Store, dataset: DatasetRef, settings: SearchSettings) -> Train:
+    """Return what trains the model of a trial. A plugin's model gets a process of its own, which is ended if it hangs."""
+    spec = spec_of(settings.challenger)
+    if place_of(spec.kind) is None:
+        return partial(train_trial, spec, _data(store, dataset, settings), settings.search.seed)
+
+    def apart(wanted: Settings, on_epoch: OnEpoch) -> float:
+        return run_apart(
+            _train_apart,
+            dataset,
+            settings,
+            wanted,
+            trains=f"a trial of {spec.kind}",
+            on_epoch=on_epoch,
+            threads=torch.get_num_threads(),
+            if_killed="Lower the model's batch or search.workers, and run again: the trials that have ended are kept.",
+            silence_s=settings.models.plugin_silence_s,
+        )
+
+    return apart
+
+
+def _train_apart(dataset: DatasetRef, settings: SearchSettings, wanted: Settings, on_epoch: OnEpoch | None) -> float:
+    data = _data(open_store(settings.store), dataset, settings)
+    return train_trial(spec_of(settings.challenger), data, settings.search.seed, wanted, on_epoch)
+
+
+def _data(store: Store, dataset: DatasetRef, settings: SearchSettings) -> TrialData:
+    users = read_table(store, dataset, "users")
+    return TrialData.of(read_split(store, dataset, settings.evaluation), spec_of(settings.challenger), users)
+
+
+def _run_one(study: optuna.Study, claim: ExitStack, train: Train, settings: SearchSettings, on_epoch: OnEpoch | None) -> int:
     """Take a trial, release the claim, run the trial, and return its number."""
     spec, taken = spec_of(settings.challenger), -1
     base = settings.models.of(spec.kind)
@@ -96,7 +129,7 @@ def _run_one(study: optuna.Study, claim: ExitStack, data: TrialData, settings: S
         taken = trial.number
         claim.close()
         try:
-            return run_trial(trial, settings.parameters, spec, base, data, settings.search.seed, on_epoch)
+            return run_trial(trial, settings.parameters, spec, base, train, on_epoch)
         except TrainingError as error:
             trial.set_user_attr(REASON, str(error))
             raise

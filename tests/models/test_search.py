@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from configs.settings import EvaluationSettings, SS4RecSettings
 from configs.studies import Pruning
 from models.evaluation import Split, split
 from models.recommender import EpochReport
-from models.search import TrialData, make_pruner, make_sampler, run_trial, suggest
+from models.search import Train, TrialData, make_pruner, make_sampler, run_trial, suggest, train_trial
 from tests import synthetic
 
 SPEC = spec_of("ss4rec")
@@ -32,10 +33,14 @@ def parts() -> Split:
     return split(frame.assign(row=range(len(frame))), EvaluationSettings(k_core=0))
 
 
+def trainer(parts: Split, users: pd.DataFrame | None = None, seed: int = 0) -> Train:
+    return partial(train_trial, SPEC, TrialData.of(parts, SPEC, users), seed)
+
+
 def search(parts: Split, trials: int = 3, seed: int = 5, **reports: Any) -> optuna.Study:
     study = optuna.create_study(direction="maximize", sampler=make_sampler(seed), pruner=make_pruner(None))
-    data = TrialData.of(parts, SPEC)
-    study.optimize(lambda trial: run_trial(trial, SPACE_OF_TWO, SPEC, BASE, data, seed, **reports), n_trials=trials)
+    train = trainer(parts, seed=seed)
+    study.optimize(lambda trial: run_trial(trial, SPACE_OF_TWO, SPEC, BASE, train, **reports), n_trials=trials)
     return study
 
 
@@ -92,14 +97,12 @@ def test_a_trial_gets_the_user_features_that_the_challenger_will_get(parts: Spli
         }
     )
     told, blank = (
-        run_trial(
-            optuna.create_study(sampler=make_sampler(1)).ask(), SPACE_OF_TWO, SPEC, settings, TrialData.of(parts, SPEC, users), 0
-        )
+        run_trial(optuna.create_study(sampler=make_sampler(1)).ask(), SPACE_OF_TWO, SPEC, settings, trainer(parts, users))
         for settings in (base, BASE)
     )
     assert told != blank
     with pytest.raises(TrainingError, match="describe_users"):
-        run_trial(optuna.create_study().ask(), SPACE_OF_TWO, SPEC, base, TrialData.of(parts, SPEC), 0)
+        run_trial(optuna.create_study().ask(), SPACE_OF_TWO, SPEC, base, trainer(parts))
 
 
 def test_a_seed_gives_the_same_trials_and_another_worker_or_run_gives_others(parts: Split) -> None:
@@ -119,23 +122,23 @@ def test_a_trial_below_the_median_ends_after_the_warm_up(parts: Split) -> None:
     )
     for rate in (0.01, 1e-9):
         study.enqueue_trial({"learning_rate": rate})
-    data, base = TrialData.of(parts, SPEC), BASE.model_copy(update={"max_epochs": 6, "patience": 6, "weight_averaging": 0.0})
-    study.optimize(lambda trial: run_trial(trial, space, SPEC, base, data, 0), n_trials=2)
+    train, base = trainer(parts), BASE.model_copy(update={"max_epochs": 6, "patience": 6, "weight_averaging": 0.0})
+    study.optimize(lambda trial: run_trial(trial, space, SPEC, base, train), n_trials=2)
     good, bad = study.trials
     assert good.state.name == "COMPLETE" and list(good.intermediate_values) == [1, 2, 3, 4, 5, 6]
     assert bad.state.name == "PRUNED" and list(bad.intermediate_values) == [1, 2]
 
 
 def test_a_trial_that_diverges_or_does_not_fit_is_a_training_error(parts: Split) -> None:
-    data = TrialData.of(parts, SPEC)
+    train = trainer(parts)
     with pytest.raises(TrainingError, match="diverged in epoch 1"):
-        run_trial(optuna.create_study().ask(), {"learning_rate": Parameter(choices=(1e30,))}, SPEC, BASE, data, 0)
+        run_trial(optuna.create_study().ask(), {"learning_rate": Parameter(choices=(1e30,))}, SPEC, BASE, train)
 
     def full(epoch: EpochReport) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(TrainingError, match="do not fit into the GPU"):
-        run_trial(optuna.create_study().ask(), SPACE_OF_TWO, SPEC, BASE, data, 0, full)
+        run_trial(optuna.create_study().ask(), SPACE_OF_TWO, SPEC, BASE, train, full)
 
 
 def test_without_pruning_nothing_is_cut_off() -> None:

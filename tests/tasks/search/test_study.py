@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from configs.errors import AlreadyExistsError, SettingsError, TrainingError
+from configs.kinds import registry
 from configs.studies import SearchSettings
 from models.evaluation import Split
 from models.recommender import EpochReport
@@ -124,6 +125,38 @@ def test_a_trial_that_diverges_fails_with_its_reason_and_the_search_goes_on(tmp_
     assert failed[0].number == 1 and "Training diverged in epoch" in str(failed[0].reason)
     assert len(record.trials) == 6 and record.best_trial.state == "complete"
     assert search_progress(record.trials, 6)[0] == 100.0
+
+
+@pytest.mark.full
+def test_a_trial_of_a_plugin_that_crashes_or_hangs_fails_with_its_reason_and_the_search_goes_on(tmp_path: Path) -> None:
+    store, dataset, base = make_search(tmp_path)
+    faults = {"fault": {"choices": ["", "fit crashes", "fit hangs"]}}
+    try:
+        settings = SearchSettings.model_validate(
+            {
+                "challenger": "faulty",
+                "models": {"plugins": ["tests.plugins.faulty:SPEC"]},
+                "evaluation": {"k_core": 0},
+                "store": {"url": f"file:{tmp_path}/store"},
+                "work_dir": str(base.work_dir),
+                "search": {"trials": 2, "space": faults, "study": "s"},
+            }
+        )
+        ref = open_study(dataset, settings)
+        study = study_of(settings)
+        study.enqueue_trial({"fault": "fit crashes"})
+        assert run_trials(store, dataset, ref, settings) == 2
+        study.enqueue_trial({"fault": "fit hangs"})
+        impatient = settings.models.model_copy(update={"plugin_silence_s": 1})
+        settings = changed(settings, trials=3).model_copy(update={"models": impatient})
+        assert run_trials(store, dataset, open_study(dataset, settings), settings) == 1
+        record = conclude_study(store, dataset, ref, settings, NOW)
+    finally:
+        registry._named.clear()
+    sound, crashed, hanging = record.trials
+    assert (sound.state, crashed.state, hanging.state) == ("complete", "failed", "failed") and record.best_trial == sound
+    assert "that trained a trial of faulty ended with status -11" in str(crashed.reason)
+    assert "a trial of faulty reported no epoch for 1 s (models.plugin_silence_s)" in str(hanging.reason)
 
 
 def test_without_a_complete_trial_there_is_nothing_to_choose(tmp_path: Path) -> None:
