@@ -127,7 +127,8 @@ def main() -> None:
 
 def _measured(result: Result) -> str:
     """Return the data, protocol, seeds, hardware and versions, as far as the result contains them."""
-    sources = {row["data"] for row in [result, *result.get("rows", [])] if "data" in row}
+    rows = result.get("rows", [])
+    sources = {row["data"] for row in [result, *(rows.values() if isinstance(rows, dict) else rows)] if "data" in row}
     said = [data(source, result.get("file")) for source in sorted(sources)]
     if "protocol" in result:
         said.append(f"`{result['protocol']}`")
