@@ -85,6 +85,7 @@ def test_an_approved_challenger_is_promoted_and_the_log_says_by_whom(make_settin
     assert (kept["outcome"], kept["approval"]["who"]) == ("promoted", "ada")
 
 
+@pytest.mark.full
 def test_an_approval_that_loses_a_race_is_asked_for_again_against_the_new_champion(make_settings: Make) -> None:
     lax = {"rule": "non-inferior", "margin": 1.0, "slice_margin": 1.0, "approval": "manual", "approval_wait_s": 900}
     settings = make_settings(promotion={**QUICK["promotion"], **lax})
@@ -108,6 +109,7 @@ def test_an_approval_that_loses_a_race_is_asked_for_again_against_the_new_champi
     ], "a promotion was recorded that did not happen"  # fmt: skip
 
 
+@pytest.mark.full
 def test_a_rejected_challenger_is_held_with_the_reason(make_settings: Make) -> None:
     settings = manual(make_settings, 900)
     summary = answered(settings, {"approve": False, "who": "ada", "note": "wait for the licence"})
@@ -115,6 +117,7 @@ def test_a_rejected_challenger_is_held_with_the_reason(make_settings: Make) -> N
     assert ModelRegistry(open_store(settings.store)).champion(settings.model_name) is None
 
 
+@pytest.mark.full
 def test_without_an_answer_the_challenger_waits_for_the_command(make_settings: Make) -> None:
     settings = manual(make_settings, 1)
     summary = retrain(settings)

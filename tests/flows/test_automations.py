@@ -110,7 +110,14 @@ def heartbeat(client: SyncPrefectClient, run: UUID, late: timedelta = timedelta(
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("late", [timedelta(0), timedelta(minutes=9), timedelta(minutes=-9)], ids=["right", "slow", "fast"])
+@pytest.mark.parametrize(
+    "late",
+    [
+        pytest.param(timedelta(0), id="right"),
+        pytest.param(timedelta(minutes=9), id="slow", marks=pytest.mark.full),
+        pytest.param(timedelta(minutes=-9), id="fast", marks=pytest.mark.full),
+    ],
+)
 @pytest.mark.parametrize("tags", [[], [RESUMED_TAG]], ids=["first", "resumed"])
 def test_a_run_that_sends_heartbeats_after_all_is_running_and_is_not_started_beside_itself(
     late: timedelta, tags: list[str], monkeypatch: pytest.MonkeyPatch

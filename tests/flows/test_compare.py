@@ -52,6 +52,7 @@ def test_a_comparison_runs_and_reports_and_a_second_one_runs_only_what_is_missin
     assert {key: store.get(key) for key in runs} == runs
 
 
+@pytest.mark.full
 def test_a_failed_run_is_named_and_the_others_are_reported(
     settings: CompareSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,6 +74,7 @@ def test_the_best_of_a_search_goes_through_the_gate_and_is_promoted(make_setting
     assert len(registry.versions(settings.model_name)) == 1
 
 
+@pytest.mark.full
 def test_while_other_runs_have_running_trials_the_gate_is_left_to_them(make_settings: Make) -> None:
     retraining = make_settings()
     database = f"sqlite:///{retraining.work_dir}/elsewhere.db"

@@ -142,7 +142,9 @@ def test_an_error_while_following_the_replicas_ends_each_of_them(tmp_path: Path,
     assert not list(temporary.glob("recsys-training-*"))
 
 
-@pytest.mark.parametrize("victim", ["the first replica", "the second replica", "torchrun"])
+@pytest.mark.parametrize(
+    "victim", ["the first replica", pytest.param("the second replica", marks=pytest.mark.nightly), "torchrun"]
+)
 def test_a_killed_replica_fails_the_run_in_one_paragraph(
     victim: str, tmp_path: Path, temporary: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

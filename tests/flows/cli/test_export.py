@@ -21,6 +21,7 @@ from tests.tasks.stored import NAME
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.full
 def test_the_command_exports_the_champion_for_the_users_of_a_file(tmp_path: Path) -> None:
     made = Made(tmp_path)
     promote_version(made.store, made.ref.version)

@@ -88,6 +88,7 @@ def ask_for(settings: RetrainSettings) -> tuple[str, ...]:
     return train_by_deployment(DATASET, settings)
 
 
+@pytest.mark.full
 def test_a_run_that_crashes_is_tried_again_and_one_that_fails_is_not(pool: WorkPool, tmp_path: Path) -> None:
     states = [Crashed(message="host lost"), Completed()]
     thread = deployed(states, pool, "crashing")

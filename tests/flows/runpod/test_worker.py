@@ -285,6 +285,7 @@ def test_a_server_that_does_not_answer_is_not_taken_for_a_missing_run() -> None:
         monkey.undo()
 
 
+@pytest.mark.full
 def test_people_can_list_what_is_rented_and_end_what_nobody_wants(
     pool: WorkPool, double: RunPodDouble, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,7 +36,7 @@ def count(settings: object) -> int:
     return len(settings) - 1 + len(data)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", ["shop", *(pytest.param(name, marks=pytest.mark.nightly) for name in SHAPES if name != "shop")])
 def test_init_and_retrain_end_with_a_promoted_version_that_is_served_and_exported_by_the_teams_ids(
     name: str, tmp_path: Path
 ) -> None:

@@ -82,7 +82,9 @@ def _answers(address: str) -> bool:
         return False
 
 
-@pytest.fixture(scope="module", params=PLUGINS)
+@pytest.fixture(
+    scope="module", params=["sasrec", *(pytest.param(kind, marks=pytest.mark.nightly) for kind in PLUGINS if kind != "sasrec")]
+)
 def user(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> User:
     """Install the plugin, and nothing else, into a fresh folder without the network. Then retrain with it."""
     kind = request.param

@@ -82,7 +82,7 @@ def test_a_worker_killed_while_the_run_works_leaves_it_to_the_next_one(world: Wo
     world.settle(run, "COMPLETED", executions=1)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.nightly), "after"])
 def test_a_worker_killed_at_the_deletion_leaves_it_to_the_next_one(world: World, when: str) -> None:
     kill_at(world, "DELETE", "/v2/pods", when=when)
     run = world.submit()

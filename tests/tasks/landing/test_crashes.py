@@ -39,6 +39,7 @@ def accounts(place: Place) -> list[str]:
     return sorted(key for key in place.store.list(f"landing/{NAME}/files/"))
 
 
+@pytest.mark.full
 def test_a_plain_rerun_after_a_kill_at_any_write_ends_as_an_undisturbed_run(made: Place, tmp_path: Path) -> None:
     undisturbed = at(made, copies(made, tmp_path)(0))
     wanted = undisturbed.land()
