@@ -55,12 +55,17 @@ def hardware() -> dict[str, Any]:
 def measured() -> dict[str, str]:
     """Return what reproduces a result: the commit of the code, the command line and the day.
 
-    A commit with a trailing `+` had modified files. Outside a repository, the commit is RECSYS_COMMIT, or "unknown".
+    A commit with a trailing `+` had modified files, besides results of earlier benchmarks. Outside a repository, the commit is
+    RECSYS_COMMIT, or "unknown".
     """
     main = sys.modules["__main__"].__spec__
     module = ["-m", main.name.removesuffix(".__main__")] if main is not None else [Path(sys.argv[0]).name]
     command = shlex.join(["python", *module, *_settings(sys.argv[1:])])
-    return {"commit": git_commit() or "unknown", "command": command, "date": datetime.now(UTC).date().isoformat()}
+    return {
+        "commit": git_commit(["benchmarks/results"]) or "unknown",
+        "command": command,
+        "date": datetime.now(UTC).date().isoformat(),
+    }
 
 
 def _settings(arguments: list[str]) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,13 @@ def machine_facts(replicas: int = 1, threads: int | None = None) -> dict[str, An
     }
 
 
-def git_commit() -> str | None:
+def git_commit(written: Sequence[str] = ()) -> str | None:
     """Return the commit of the checkout that this code runs from, with a trailing `+` if files were modified.
 
     Outside a repository, return RECSYS_COMMIT, which the image build sets, or None.
+
+    Args:
+        written: Folders of the repository whose files the program writes itself, so that their changes do not count.
     """
     here = Path(__file__).parent
     try:
@@ -45,7 +49,15 @@ def git_commit() -> str | None:
             ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=PATIENCE_S, check=True
         )
         changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
+            [
+                "git",
+                "status",
+                "--porcelain",
+                "--untracked-files=no",
+                "--",
+                ":/",
+                *(f":(exclude,top){folder}" for folder in written),
+            ],
             cwd=here,
             capture_output=True,
             text=True,

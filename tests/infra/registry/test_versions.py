@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 
@@ -111,3 +112,21 @@ def test_lineage_is_recorded_without_a_repository_or_a_package(tmp_path: Path, m
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     found = lineage.machine_facts()
     assert found["git_commit"] is None and list(found["packages"]) == ["torch"]
+
+
+def test_a_commit_is_marked_if_files_were_modified_but_not_for_what_the_program_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("code", "results"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file").write_text("before")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setattr(lineage, "__file__", str(tmp_path / "code" / "lineage.py"))
+    commit = lineage.git_commit()
+    assert commit is not None and len(commit) == 40
+    (tmp_path / "results" / "file").write_text("after")
+    assert (lineage.git_commit(), lineage.git_commit(["results"])) == (f"{commit}+", commit)
+    (tmp_path / "code" / "file").write_text("after")
+    assert lineage.git_commit(["results"]) == f"{commit}+"
