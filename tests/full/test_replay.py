@@ -17,6 +17,7 @@ import yaml
 
 from infra.storage.local import LocalStore
 from tests import synthetic
+from tests.doubles.live_prefect import migrated_database
 from tests.flows.conftest import LEAN
 
 pytestmark = pytest.mark.full
@@ -66,6 +67,8 @@ def start(settings: Path) -> subprocess.Popen[bytes]:
     ]
     environment = {**os.environ, "PREFECT_HOME": str(settings.with_name("prefect"))}
     environment.pop("PREFECT_API_URL", None)
+    if not settings.with_name("prefect").exists():
+        migrated_database(settings.with_name("prefect") / "prefect.db")
     with settings.with_name("log.txt").open("ab") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
 

@@ -19,6 +19,7 @@ from configs.errors import StoreUnavailableError
 from configs.studies import SearchSettings
 from tasks.search import conclude_study, open_study, run_trials
 from tests import synthetic
+from tests.doubles.live_prefect import migrated_database
 from tests.flows.conftest import LEAN
 from tests.ports import reserved_port
 from tests.tasks.searching import SPACE, make_search
@@ -118,6 +119,7 @@ def test_two_processes_on_one_study_lose_no_trial(url: str, tmp_path: Path) -> N
 def test_a_run_whose_worker_is_killed_says_so_and_the_next_one_ends_in_the_gate(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
     environment |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    migrated_database(tmp_path / "prefect" / "prefect.db")
     path = synthetic.write_csv(tmp_path / "data", synthetic.interactions(80, 40, 25))
     places = {"data": {"local_path": str(path)}, "store": {"url": f"file:{tmp_path}/store"}, "work_dir": str(tmp_path / "work")}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump({**LEAN, **places}))

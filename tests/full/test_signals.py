@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.doubles.live_prefect import ROOT, wait_until
+from tests.doubles.live_prefect import ROOT, migrated_database, wait_until
 from tests.flows.conftest import endless_training
 from tests.infra.test_lifeline import ended
 
@@ -30,6 +30,7 @@ def test_a_killed_training_leaves_no_process(number: signal.Signals, tmp_path: P
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(endless_training(tmp_path)))
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
     environment |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONPATH": str(ROOT)}
+    migrated_database(tmp_path / "prefect" / "prefect.db")
     log = tmp_path / "log"
     with log.open("w") as file:
         command = [sys.executable, "-m", "flows.cli", "retrain", "-c", str(tmp_path / "run.yaml")]

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests import own_events
+from tests.doubles.live_prefect import migrated_database
 from tests.full.own_events.serving import check_served
 from tests.own_events import SHAPES
 
@@ -42,6 +43,7 @@ def test_init_and_retrain_end_with_a_promoted_version_that_is_served_and_exporte
 ) -> None:
     shape = SHAPES[name]()
     own_events.write(shape, tmp_path / name)
+    migrated_database(tmp_path / "prefect" / "prefect.db")
     recsys(tmp_path, "init", name)
     assert count(yaml.safe_load((tmp_path / f"{name}.yaml").read_text())) <= 6
     recsys(tmp_path, "retrain", "-c", f"{name}.yaml", "--json", "summary.json")

@@ -20,6 +20,7 @@ import yaml
 from playwright.sync_api import Page, expect
 
 from tests import synthetic
+from tests.doubles.live_prefect import migrated_database
 from tests.examples import EXAMPLES, PLUGINS, ROOT
 from tests.ports import reserved_port
 
@@ -117,6 +118,7 @@ def user(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     # The repository stands for the installed product.
     places = {"PYTHONPATH": os.pathsep.join([str(target), str(ROOT)]), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
     made = User(kind, work, os.environ | places | {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_LOGGING_LEVEL": "WARNING"})
+    migrated_database(folder / "prefect" / "prefect.db")
     made.recsys("retrain", "-c", "run.yaml", "--json", "summary.json")
     return made
 
