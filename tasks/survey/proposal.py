@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from configs.settings import RetrainSettings
 from models.columns import Columns
+from tasks.survey.flow_yaml import commented, flow
 from tasks.survey.roles import MOST_KINDS, OWN
 from tasks.survey.survey import Survey, Surveyed
 from tasks.survey.thresholds import thresholds_of
@@ -58,9 +58,9 @@ class Proposal:
     def yaml(self, source: Path) -> str:
         """Return the settings file, for a survey of `source`."""
         lines = [
-            f"# Proposed by recsys init for {source.name}. Remove the `# ` in front of a setting to use it; the file runs with",
+            f"# Proposed by recsys init for {commented(source.name)}. Remove the `# ` in front of a setting to use it; the file runs with",
             "# recsys retrain -c and the name of this file.",
-            *(f"# OPEN: {said}" for said in (*self.blocking, *self.open)),
+            *(f"# OPEN: {commented(said)}" for said in (*self.blocking, *self.open)),
         ]
         sections: dict[str, list[Setting]] = {}
         for setting in self.settings:
@@ -71,7 +71,9 @@ class Proposal:
             lines += ["", *(f"{'  ' * depth}{used}{part}:" for depth, part in enumerate(parts))]
             indent = "  " * len(parts)
             for setting in sections[section]:
-                lines.append(f"{indent}{'' if setting.active else '# '}{setting.key}: {_flow(setting.value)}  # {setting.why}")
+                lines.append(
+                    f"{indent}{'' if setting.active else '# '}{setting.key}: {flow(setting.value)}  # {commented(setting.why)}"
+                )
                 lines += [f"{indent}# {line}" for line in setting.alternatives]
         return "\n".join(lines) + "\n"
 
@@ -146,7 +148,7 @@ def _columns(events: Surveyed, blocking: list[str]) -> Iterator[Setting]:
         blocking.append(
             f"which column is {ROLES[role]}? {', '.join(names) if names else 'No column looks like it'}. Fill in data.columns.{role}."
         )
-        lines += [f"columns: {_flow({**mapped, role: name})}" for name in names[:4]]
+        lines += [f"columns: {flow({**mapped, role: name})}" for name in names[:4]]
     if mapped or lines:
         why = "what the columns hold; the others are passed over"
         yield Setting("data.columns", mapped, why, active=bool(mapped), alternatives=tuple(lines))
@@ -161,7 +163,7 @@ def _times(events: Surveyed, blocking: list[str], undecided: list[str]) -> Itera
         blocking.append(
             f"how is the time {day} of {time.name} written? Every row fits {' and '.join(time.formats)}. Choose timestamp_format."
         )
-        lines = tuple(f"timestamp_format: {_flow(each)}" for each in time.formats[1:4])
+        lines = tuple(f"timestamp_format: {flow(each)}" for each in time.formats[1:4])
         yield Setting(
             "data.timestamp_format", time.formats[0], "choose one: the rows fit all of these", active=False, alternatives=lines
         )
@@ -232,20 +234,6 @@ def _id_types(events: Surveyed, undecided: list[str]) -> Iterator[Setting]:
 def _nouns(events: Surveyed) -> Setting:
     value = {"item": "item", "items": "items", "event": "event", "events": "events"}
     return Setting("data.nouns", value, "words on pages and in messages", active=False)
-
-
-def _flow(value: Any) -> str:
-    """Return a value in YAML's flow style, in one line."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_flow(key)}: {_flow(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_flow, value)) + "]"
-    if isinstance(value, str) and not (re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./ -]*", value) and value.lower() not in _WORDS):
-        return json.dumps(value, ensure_ascii=False)
-    return json.dumps(value) if not isinstance(value, str) else value
-
-
-_WORDS = ("true", "false", "yes", "no", "on", "off", "null", "y", "n")
 
 
 def file_stem(path: Path) -> str:

@@ -10,11 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from configs.errors import SourceError
 from configs.loading import load_settings
+from configs.plain_yaml import read_plain_yaml
 from configs.settings import RetrainSettings
 from tasks.survey import Proposal, proposal_of, survey_of
+from tasks.survey.flow_yaml import commented, flow
 from tests import own_events
 from tests.own_events import SHAPES
 
@@ -195,3 +199,59 @@ def test_what_is_no_table_of_events_is_refused_in_one_sentence(content: str, sai
     with pytest.raises(SourceError, match="contains no table"):
         (tmp_path / "empty").mkdir()
         survey_of(tmp_path / "empty")
+
+
+def active_of(proposal: Proposal) -> dict[str, Any]:
+    """Return the active settings as nested mappings."""
+    found: dict[str, Any] = {}
+    for setting in proposal.active:
+        section = found
+        for part in setting.section.split(".") if setting.section else ():
+            section = section.setdefault(part, {})
+        section[setting.key] = setting.value
+    return found
+
+
+BREAKS = st.sampled_from(
+    ["\n", "\r", "\x85", "\u2028", "\u2029", "\x0b", "\x7f", "\ufeff", "#", ": ", "{", '"', "'", "x", "\\", " ", "1", "."]
+)
+NASTY = st.lists(BREAKS | st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).map("".join)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(names=st.tuples(NASTY, NASTY, NASTY, NASTY), kinds=st.tuples(NASTY, NASTY), stem=NASTY)
+def test_no_name_and_no_cell_becomes_a_setting(
+    names: tuple[str, ...], kinds: tuple[str, str], stem: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rows = 200
+    own = [f"{word} {name}" for word, name in zip(("user", "item", "time", "kind"), names, strict=True)]
+    cells = {
+        own[0]: np.arange(rows) % 30,
+        own[1]: np.arange(rows) % 20,
+        own[2]: 1_600_000_000 + np.arange(rows),
+        own[3]: np.array(kinds, dtype=object)[np.arange(rows) % 2],
+    }
+    path = tmp_path_factory.mktemp("nasty") / f"{stem.replace('/', '_').encode()[:60].decode(errors='ignore')}x.parquet"
+    try:
+        pd.DataFrame(cells).to_parquet(path)
+    except (OSError, ValueError):
+        return  # no file has such a name
+    proposal = proposed(path)
+    text = proposal.yaml(path)
+    assert read_plain_yaml(text)[0] == active_of(proposal)
+    assert set(active_of(proposal)) <= {"data", "validation", "evaluation"}
+
+
+def test_a_cell_with_line_ends_stays_a_comment(tmp_path: Path) -> None:
+    kinds = np.array(["view", "buy", "x\nstore: {url: 'file:/tmp/other'}\n#"], dtype=object)[np.arange(800) % 3]
+    path = events_file(tmp_path, kind=kinds)
+    text = proposed(path).yaml(path)
+    assert "store" not in yaml.safe_load(text) and "\\nstore: {url: 'file:/tmp/other'}\\n#" in text
+    assert settings_of(proposed(path), path, tmp_path).store.url == RetrainSettings().store.url
+
+
+@pytest.mark.parametrize(
+    "name", [".5", ".inf", "item ", "No", "~", "item: x", "1e5", "2024-01-01", "a #b", "item\u2028", "artikel ü"]
+)
+def test_a_name_in_the_settings_is_read_as_it_is(name: str) -> None:
+    assert read_plain_yaml(f"columns: {flow({'item': name})}  # {commented(name)}")[0] == {"columns": {"item": name}}
