@@ -10,7 +10,7 @@ from configs.errors import SourceError
 from configs.settings import DataSettings
 from models.columns import Columns
 from tasks.ingest.events import EventReading, head_of_file, id_types_given, looks_like_text, reading_of
-from tasks.tables import PLAIN, DatasetProperties, IdKind
+from tasks.tables import DAMAGE, PLAIN, DatasetProperties, IdKind
 
 __all__ = ["reading_for", "resolved_properties"]
 
@@ -55,7 +55,7 @@ def _heads(data: DataSettings, paths: Iterable[Path]) -> dict[str, list[str | No
     found: dict[str, list[str | None]] = {Columns.USER: [], Columns.ITEM: []}
     reading = reading_of(data, PLAIN)
     for path in paths:
-        with suppress(SourceError):  # reported when the file is read
+        with suppress(SourceError, *DAMAGE):  # reported when the file is read
             head = head_of_file(path, reading)
             for column, cells in found.items():
                 cells += head.get(column, ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from configs.errors import NotFoundError, SourceError
 from infra.digests import sha256_of
@@ -41,6 +43,10 @@ from tasks.landing.scratch import ScratchFile
 from tasks.tables import PLAIN, DatasetProperties, IdCollectors, schema_of
 
 __all__ = ["NewFile", "NewFiles", "ZoneReader"]
+
+LOG = logging.getLogger("recsys")
+UNFORESEEN = (pa.ArrowException, ValueError, ArithmeticError)
+"""What parsers raise for content that nobody thought of. It concerns one file, so it must not keep out the others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +181,7 @@ class ZoneReader:
         for file in self._zone.files():
             if not self._zone.atomic and self._listing.unchanged_s(file, self._options.now) < settings.settle_s:
                 continue
-            with suppress(NotFoundError, SourceError, OSError), self._zone.opened(file, self._scratch) as path:
+            with suppress(NotFoundError, SourceError, OSError, *UNFORESEEN), self._zone.opened(file, self._scratch) as path:
                 if description_kind(path, self._tables) is None:
                     yield path
 
@@ -211,6 +217,11 @@ class ZoneReader:
             return self._judged(self._with_rows(path, new))
         except SourceError as error:
             return replace(new, why=str(error))
+        except (MemoryError, pa.ArrowCancelled):  # no fault of the file
+            raise
+        except UNFORESEEN as error:
+            LOG.exception("%s cannot be read", file.name)
+            return replace(new, why=_unforeseen(path, error))
 
     def _with_rows(self, path: Path, new: NewFile) -> NewFile:
         kind = description_kind(path, self._tables)
@@ -270,6 +281,14 @@ class ZoneReader:
             f"{new.faults}"
         )
         return replace(new, good=0, removed=0, left_out=0, events=None, descriptions=None, why=why)
+
+
+def _unforeseen(path: Path, error: Exception) -> str:
+    said = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(".")
+    return (
+        f"{path} cannot be read for a reason that was not foreseen ({said}). Report it with the traceback in the log. Deliver the file "
+        "in another form, or run `recsys data retry` with a version of the product that reads it."
+    )
 
 
 def _copy(file: SourceFile, found: AlreadyKnown) -> FileAccount:

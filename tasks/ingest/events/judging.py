@@ -127,8 +127,7 @@ def _judge_times(checks: Checks, seconds: Numbers, rules: RowRules) -> None:
     early = read & (seconds >= 0) & (seconds < earliest)
     if early.any():
         checks.mark(early, f"{name} lies before {datetime.fromtimestamp(earliest, UTC):%Y-%m-%d}")
-    is_future = (seconds > rules.now + rules.settings.max_future_s) & (seconds <= MILLISECONDS_FROM)
-    checks.mark(read & is_future, f"{name} lies in the future")
+    checks.mark(read & (seconds > rules.now + rules.settings.max_future_s), f"{name} lies in the future")
 
 
 def _ratings(checks: Checks, rules: RowRules) -> Numbers:

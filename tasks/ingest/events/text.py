@@ -291,6 +291,8 @@ def _has_hexadecimal_byte(text: bytes) -> bool:
 def _has_hexadecimal(text: bytes, layout: TextLayout, kinds: dict[str, str]) -> bool:
     """Return whether a cell is a hexadecimal number, which Arrow would read as a whole number."""
     types = {name: pa.string() for name, kind in kinds.items() if kind != "text"}
+    if not types:  # Arrow takes no types for all columns, each of a type that it finds out
+        return False
     cells = _parsed(text, layout, types, quoted=layout.quoted and b'"' in text, written=True)
     return cells is not None and any(
         pc.any(pc.match_substring(column, "x", ignore_case=True)).as_py() for column in cells.columns

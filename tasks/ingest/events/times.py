@@ -167,7 +167,10 @@ def _parsed(text: str, parse: Callable[[str], datetime]) -> datetime | None:
 def _existing(time: datetime) -> datetime:
     """Return a local time that clocks skip as the end of the gap, as Arrow does."""
     zone = time.tzinfo
-    back = datetime.fromtimestamp(time.timestamp(), zone)
+    try:
+        back = datetime.fromtimestamp(time.timestamp(), zone)
+    except (ValueError, OverflowError):  # UTC is in the year 0 or 10000; no clock skips an hour there
+        return time
     if back.replace(tzinfo=None) == time.replace(tzinfo=None):
         return time
     low, high = sorted((int(time.timestamp()), int(time.replace(fold=1).timestamp())))

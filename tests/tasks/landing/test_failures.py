@@ -7,15 +7,18 @@ import os
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from configs.errors import StoreFullError
 from infra.landing_zone import FolderZone, SourceFile
 from tasks.datasets import FileAccount, list_datasets
-from tasks.landing import Landing
+from tasks.ingest import EventFile
+from tasks.landing import Landing, new_files
 from tests.tasks.landed import NOW, Place, events
 
 
@@ -69,6 +72,45 @@ def test_one_odd_file_does_not_keep_out_the_others(
         assert said == {odd: "it cannot be read: Input/output error. Fix it, or remove it from the landing zone"}
         monkeypatch.undo()
         assert accounts(place.land())[odd].accepted == 1
+
+
+@pytest.mark.parametrize(
+    "error", [pa.ArrowNotImplementedError("no kernel\nmatching"), OverflowError("too large"), ValueError("year 10000")]
+)
+def test_a_file_that_fails_in_a_way_that_was_not_foreseen_does_not_keep_out_the_others(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = Place(tmp_path, give_up_s=7200)
+    for number, name in enumerate(("a.csv", "odd.csv", "z.csv"), 1):
+        place.put(name, events((number, 1, 4, 0)))
+    reads = new_files.open_event_file
+
+    def fails(path: Path, *args: Any) -> EventFile:
+        if path.name == "odd.csv":
+            raise error
+        return reads(path, *args)
+
+    monkeypatch.setattr(new_files, "open_event_file", fails)
+    found = place.land()
+    assert accounts(found)["a.csv"].accepted == accounts(found)["z.csv"].accepted == 1
+    assert f"not foreseen ({type(error).__name__}: {' '.join(str(error).split())})" in found.waiting["odd.csv"]
+    assert "\n" not in found.waiting["odd.csv"] and caplog.records[0].exc_info
+    given_up = accounts(place.land(now=NOW + 7200))["odd.csv"]
+    assert given_up.status == "quarantined" and "recsys data retry" in given_up.why
+    monkeypatch.undo()
+    assert accounts(place.land(now=NOW + 7200, retry_quarantined=True))["odd.csv"].accepted == 1
+
+
+def test_a_lack_of_memory_is_no_fault_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(tmp_path)
+    place.put("a.csv", events((1, 1, 4, 0)))
+
+    def fails(*_: Any) -> EventFile:
+        raise pa.ArrowMemoryError("malloc of size 64 failed")
+
+    monkeypatch.setattr(new_files, "open_event_file", fails)
+    with pytest.raises(MemoryError):
+        place.land()
 
 
 GOOD, BAD = events((2, 1, 4, 0)), "userId,movieId,rating,timestamp\n2,1,9,946684900\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,34 @@ def test_times_without_a_zone_and_patterns_are_read_by_the_settings(
     # One row that cannot be read must not change how the others are read.
     bad, quarantined, _, _ = read(content(tmp_path, "user_id,item_id,rating,timestamp\n" + rows * 3 + "1,9,4,x\n"), **data)
     assert bad["timestamp"].tolist() == seconds * 3 and len(quarantined) == 1
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Asia/Tokyo"])
+@pytest.mark.parametrize("form", ["iso", "iso with a bad row", "%Y-%m-%dT%H:%M:%S", "timestamp"])
+def test_the_first_and_the_last_day_of_the_calendar_make_only_their_rows_bad(zone: str, form: str, tmp_path: Path) -> None:
+    times = ["2024-07-01T10:00:00", "0001-01-01T00:00:00", "9999-12-31T23:59:59"] + ["x"] * form.endswith("row")
+    rows = "".join(f"1,{number},4,{time}\n" for number, time in enumerate(times))
+    path = content(tmp_path, "user_id,item_id,rating,timestamp\n" + rows)
+    if form == "timestamp":
+        stamps = pa.array([datetime.fromisoformat(time) for time in times], pa.timestamp("us"))
+        table = {"user_id": [1] * 3, "item_id": range(3), "rating": [4.0] * 3, "timestamp": stamps}
+        pq.write_table(pa.table(table), path := tmp_path / "events.parquet")
+    accepted, quarantined, _, _ = read(path, timezone=zone, timestamp_format=form if form.startswith("%") else "iso")
+    assert accepted["item_id"].tolist() == [0]
+    late = "timestamp is in milliseconds, not seconds" if form == "timestamp" else "timestamp lies in the future"
+    assert quarantined["reasons"].tolist()[:2] == ["timestamp is negative", late]
+
+
+@pytest.mark.parametrize("time", ["2024-05-01T10:00:00Z", "2024-05-01", "7", "7.5", "true", "x"])
+def test_text_that_looks_hexadecimal_is_text_whatever_the_first_column_holds(time: str, tmp_path: Path) -> None:
+    """All columns that are read are text, and the first one is what Arrow would take for a time or a number."""
+    data = {"id_type": {"user": "text", "item": "text"}, "feedback": "implicit", "timestamp_format": "iso", "timezone": "UTC"}
+    rows = f"{time},2024-05-01T10:00:00Z,u1,i1\n{time},2024-05-01T10:00:01Z,u2,10x15\n"
+    accepted, quarantined, ids, _ = read(content(tmp_path, "noted,timestamp,user_id,item_id\n" + rows), **data)
+    assert len(accepted) == 2 and not len(quarantined) and sorted(ids[Columns.ITEM].values()) == ["10x15", "i1"]
+    first = content(tmp_path, "timestamp,user_id,item_id\n2024-05-01T10:00:00Z,u1,0x1F\n", "first.csv")
+    accepted, quarantined, ids, _ = read(first, **data)
+    assert len(accepted) == 1 and not len(quarantined) and list(ids[Columns.ITEM].values()) == ["0x1F"]
 
 
 def test_a_day_that_does_not_exist_is_no_other_day(tmp_path: Path) -> None:
