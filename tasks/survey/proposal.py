@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from tasks.survey.thresholds import thresholds_of
 __all__ = ["MOST_SETTINGS", "Proposal", "Setting", "file_stem", "proposal_of"]
 
 MOST_SETTINGS = 6
-OFTEN = 0.1  # share of repeated events from which repeats are kept
 ROLES = {"user": "the user's id", "item": "the item's id", "timestamp": "the time"}
 
 
@@ -32,6 +31,8 @@ class Setting:
     active: bool = True
     alternatives: tuple[str, ...] = ()
     """Lines of YAML with other values."""
+    is_optional: bool = False
+    """Whether the run does without it. Such a setting is only active while there are fewer than MOST_SETTINGS."""
 
     @property
     def section(self) -> str:
@@ -103,6 +104,11 @@ def proposal_of(found: Survey, path: Path, taken_by: str | None = None) -> Propo
     settings = _limited([*first, *needed, *_model_name(path, taken_by), *_repeats(found, undecided), *_tables(found)])
     settings += [*_weights(events, undecided), *_id_types(events, undecided), _nouns(events)]
     settings += [Setting(each.setting, each.value, each.why, active=False) for each in thresholds if not each.is_needed]
+    undecided += [
+        f"{each.why}, and is passed over: remove the mark in front of {each.name} to use it."
+        for each in settings
+        if each.is_optional and not each.active
+    ]
     least = RetrainSettings().promotion.min_requests
     if figures is not None and figures.users < least:
         undecided.append(
@@ -124,13 +130,18 @@ def _model_name(path: Path, taken_by: str | None) -> Iterator[Setting]:
 
 
 def _limited(wanted: list[Setting]) -> list[Setting]:
-    """Return the settings with at most MOST_SETTINGS active ones, the first of them. The others become comments."""
-    active = 0
+    """Return the settings with at most MOST_SETTINGS active ones. More are active if all of them are needed.
+
+    An optional setting for which there is no room becomes a comment.
+    """
+    room = MOST_SETTINGS - sum(setting.active and not setting.is_optional for setting in wanted)
     found = []
     for setting in wanted:
-        keep = setting.active and active < MOST_SETTINGS
-        active += keep
-        found.append(Setting(setting.name, setting.value, setting.why, keep, setting.alternatives))
+        if setting.active and setting.is_optional:
+            found.append(replace(setting, active=room > 0))
+            room -= 1
+        else:
+            found.append(setting)
     return found
 
 
@@ -185,9 +196,8 @@ def _repeats(found: Survey, undecided: list[str]) -> Iterator[Setting]:
     figures = found.figures
     if figures is None or not figures.rows:
         return
-    share = figures.repeated / figures.rows
-    keep = share >= OFTEN
-    why = f"{share:.0%} of the events are of a user and item that had one before"
+    keep = figures.keeps_repeats
+    why = f"{figures.repeated / figures.rows:.0%} of the events are of a user and item that had one before"
     if keep:
         undecided.append(
             f"{why}. They are kept, as in a shop or a music service; repeats: newest counts one for each user and item."
@@ -203,7 +213,7 @@ def _tables(found: Survey) -> Iterator[Setting]:
             value: dict[str, Any] = dict(table.roles.columns)
             if table.roles.attributes:
                 value["attributes"] = list(table.roles.attributes)
-            yield Setting(setting, value, f"{table.table.name} describes {kind}")
+            yield Setting(setting, value, f"{table.table.name} describes {kind}", is_optional=True)
 
 
 def _weights(events: Surveyed, undecided: list[str]) -> Iterator[Setting]:

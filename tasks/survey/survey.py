@@ -16,6 +16,8 @@ from tasks.survey.tables import SurveyedTable, tables_at
 
 __all__ = ["EventFigures", "Survey", "Surveyed", "survey_of"]
 
+OFTEN = 0.1  # share of repeated events from which repeats are kept
+
 
 @dataclass(frozen=True, eq=False)
 class Surveyed:
@@ -52,6 +54,16 @@ class EventFigures:
     events_of_users: np.ndarray  # (users,) without repeats
     life_of_items: float  # median time between the first and the last event of an item, as a share of the whole span
     codes: tuple[np.ndarray, np.ndarray]  # (n,) numbers of the users and items, without repeats
+
+    @property
+    def keeps_repeats(self) -> bool:
+        """Whether so many events repeat that each of them should count."""
+        return self.repeated >= OFTEN * self.rows > 0
+
+    @property
+    def counted(self) -> int:
+        """The events that count. Of those with the same time, one does."""
+        return self.rows - (self.identical if self.keeps_repeats else self.repeated)
 
 
 @dataclass(frozen=True, eq=False)

@@ -54,9 +54,9 @@ def thresholds_of(figures: EventFigures, rating: SurveyedColumn | None) -> list[
 
 def _rows(figures: EventFigures, defaults: RetrainSettings) -> Threshold:
     least = defaults.validation.min_rows
-    proposed = _round(0.8 * figures.rows)
-    needed = figures.rows * 0.9 < least
-    why = f"the file has {figures.rows:,} events; fewer than this are refused (default {least:,})"
+    proposed = _round(0.8 * figures.counted)
+    needed = figures.counted * 0.9 < least
+    why = f"{figures.counted:,} events count; fewer than this are refused (default {least:,})"
     return Threshold("validation.min_rows", max(1, proposed), why, needed)
 
 
