@@ -96,6 +96,19 @@ class Columns:
         return next((former for former, present in cls.FORMER.items() if present == name and former in stored), name)
 
     @classmethod
+    def present(cls, stored: Collection[str], of: Collection[str] | None = None) -> list[str]:
+        """Return the present names of columns in a stored table, in order.
+
+        A former name beside its present one is an attribute of the team's choice, and stays.
+
+        Args:
+            stored: The names of the columns.
+            of: The names of all columns in the table, if `stored` has only some.
+        """
+        names = stored if of is None else of
+        return [cls.FORMER[name] if name in cls.FORMER and cls.FORMER[name] not in names else name for name in stored]
+
+    @classmethod
     def digested_as(cls, name: str) -> str:
         """Return the name of a column in digests of content. It never changes, so the same content keeps its digest."""
         return next((former for former, present in cls.FORMER.items() if present == name), name)

@@ -224,7 +224,7 @@ def _read(path: Path, columns: list[str], optional: frozenset[str] | set[str] = 
         found = pq.ParquetFile(path).read()  # read_table would import pandas
     except (OSError, pa.ArrowInvalid) as error:
         raise VersionCorruptError(f"{path} cannot be read as Parquet ({error}); train again.") from error
-    found = found.rename_columns([Columns.FORMER.get(name, name) for name in found.column_names])
+    found = found.rename_columns(Columns.present(found.column_names))
     missing = [name for name in columns if name not in found.column_names and name not in optional]
     if missing:
         raise VersionCorruptError(f"{path} lacks the column {missing[0]}; train again.")

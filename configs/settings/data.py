@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -30,6 +31,12 @@ Noun = Annotated[str, StringConstraints(min_length=1, max_length=40, strip_white
 Weight = Annotated[float, Field(ge=0)]
 RESERVED = frozenset({"user_id", "item_id", "rating", "timestamp", "external_id", "rated", "described_at", "described_in"})
 """Names in tables of items and users that no attribute can have."""
+FORMER = frozenset({"movie_id", "movie_idx", "movie_events_before"})
+"""Names that earlier versions gave to stored columns. They are read under their present names."""
+STATE = {"at": "the time", "from": "the file"}
+"""Ends of the names under which a table stores the time and the file of each of its cells."""
+ID_NAMES = {"item": ("item_id", "movieId", "movie_id"), "user": ("user_id", "userId")}
+"""Names of the ids in files, if the settings give none."""
 TIME_UNITS = ("s", "ms", "us", "ns")
 TIME_FORMATS = ("auto", *TIME_UNITS, "iso")
 
@@ -37,22 +44,40 @@ TIME_FORMATS = ("auto", *TIME_UNITS, "iso")
 class _NamedColumns(Settings):
     """Names of columns, each of a column of its own."""
 
+    stored: ClassVar[tuple[str, ...]] = ()
+    """Columns that every stored table of this kind has."""
+
     @property
     def named(self) -> dict[str, str]:
         """The names that are set, by what the columns hold."""
         found = {role: getattr(self, role) for role in type(self).model_fields if role != "attributes"}
         return {role: name for role, name in found.items() if name is not None}
 
+    @classmethod
+    def no_attribute(cls, name: str, others: Collection[str] = ()) -> str | None:
+        """Return why no attribute can have this name beside the others, and what to do, or None if it can have it."""
+        if name in RESERVED or name in cls.model_fields:
+            return f"{name}, which is read anyway or has a meaning of its own: remove it, or rename the column"
+        if name in FORMER:
+            return f"{name}, under which a stored table may have a column of the product: rename the column, for example to own_{name}"
+        stem, _, end = name.rpartition("_")
+        while end in STATE:
+            if stem in others:
+                return f"{name} beside {stem}: rename one of the two columns"
+            if stem in cls.stored:
+                return (
+                    f"{name}, under which {STATE[end]} of each {stem} is stored: rename the column, for example to own_{name}; other "
+                    "names than those of a column with _at or _from are free"
+                )
+            stem, _, end = stem.rpartition("_")
+        return None
+
     @model_validator(mode="after")
     def _each_column_has_one_meaning(self) -> _NamedColumns:
         attributes: tuple[str, ...] = getattr(self, "attributes", ())
         for name in attributes:
-            if name in RESERVED or name in type(self).model_fields:
-                raise ValueError(
-                    f"attributes names {name}, which is read anyway or has a meaning of its own: remove it, or rename the column"
-                )
-            if name.rpartition("_")[0] in attributes and name.endswith(("_at", "_from")):
-                raise ValueError(f"attributes names {name} beside {name.rpartition('_')[0]}: rename one of the two columns")
+            if why := self.no_attribute(name, attributes):
+                raise ValueError(f"attributes names {why}")
         given = [*self.named.items(), *(("attributes", name) for name in attributes)]
         roles: dict[str, str] = {}
         for role, name in given:
@@ -81,6 +106,8 @@ class ColumnSettings(_NamedColumns):
 class ItemColumnSettings(_NamedColumns):
     """The columns of files that describe items. Those that are left empty have MovieLens' names, such as title and genres."""
 
+    stored = ("item_id", "title", "year", "genres", "rated")
+
     item: ColumnName | None = None
     """Column of the item's id. If empty, the name is that in the event files."""
     title: ColumnName | None = None
@@ -97,6 +124,8 @@ class ItemColumnSettings(_NamedColumns):
 
 class UserColumnSettings(_NamedColumns):
     """The columns of files that describe users. Those that are left empty have MovieLens' names, such as gender and age."""
+
+    stored = ("user_id", "gender", "age", "occupation", "zip_code", "rated")
 
     user: ColumnName | None = None
     """Column of the user's id. If empty, the name is that in the event files."""
@@ -225,6 +254,24 @@ class DataSettings(Settings):
         if read != [day.date() for day in days]:
             raise ValueError("this pattern does not say the year, the month and the day: an example is %d/%m/%Y %H:%M")
         return given
+
+    @model_validator(mode="after")
+    def _ids_are_nothing_else(self) -> DataSettings:
+        """A file of items has the id under the name that events have, unless `columns_items.item` gives another one."""
+        for role, section, columns in (
+            ("item", "columns_items", self.columns_items),
+            ("user", "columns_users", self.columns_users),
+        ):
+            given = columns.named.get(role) or self.columns.named.get(role)
+            names = ID_NAMES[role] if given is None else (given,)
+            others = [*columns.named.items(), *(("attributes", name) for name in columns.attributes)]
+            for other, name in others:
+                if other != role and name in names:
+                    raise ValueError(
+                        f"{section}.{other} names the column {name}, which has the id of each {role}: remove it, or set "
+                        f"{section}.{role} to the column that has the ids in these files"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _the_settings_fit_together(self) -> DataSettings:

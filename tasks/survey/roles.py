@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from configs.settings import ItemColumnSettings, UserColumnSettings
 from models.columns import Columns
 from tasks.survey.columns import SurveyedColumn
 
@@ -89,7 +90,14 @@ def roles_of(columns: Sequence[SurveyedColumn], kind: TableKind) -> Roles:
         if alike:
             found[role] = alike[0].name
     rest = [column for column in columns if column.name not in found.values()]
-    return Roles(found, {}, tuple(column.name for column in rest if _is_attribute(column)))
+    return Roles(found, {}, _attributes(rest, kind))
+
+
+def _attributes(columns: Sequence[SurveyedColumn], kind: TableKind) -> tuple[str, ...]:
+    """Return the columns that are worth keeping and whose names the settings take."""
+    names = [column.name for column in columns if _is_attribute(column)]
+    settings = UserColumnSettings if kind == "users" else ItemColumnSettings
+    return tuple(name for name in names if settings.no_attribute(name, names) is None)
 
 
 def _of_events(columns: Sequence[SurveyedColumn]) -> Roles:

@@ -33,7 +33,7 @@ def read_parquet(source: Any, columns: Sequence[str] | None = None) -> pd.DataFr
     chosen = names if columns is None else [Columns.stored_as(name, names) for name in columns]
     # Arrow puts the columns in order and the frame is renamed in place: pandas' own ways would copy all rows.
     frame: pd.DataFrame = file.read(chosen).select(chosen).to_pandas()
-    frame.columns = pd.Index([Columns.FORMER.get(name, name) for name in frame.columns])  # without a stored index
+    frame.columns = pd.Index(Columns.present(frame.columns, names))  # without a stored index
     return frame
 
 

@@ -7,7 +7,8 @@ import yaml
 
 from configs.errors import SettingsError
 from configs.loading import load_settings
-from configs.settings import DataSettings, RetrainSettings
+from configs.settings import DataSettings, ItemColumnSettings, RetrainSettings, UserColumnSettings
+from models.columns import Columns
 
 SHOP = """
 data:
@@ -53,6 +54,25 @@ def test_the_defaults_are_those_of_movielens() -> None:
             "columns_items={attributes: [price, price_at]}",
             "attributes names price_at beside price: rename one of the two columns",
         ),
+        ("columns_items={attributes: [price, price_at_from]}", "attributes names price_at_from beside price"),
+        (
+            "columns_items={item: sku, attributes: [movie_id]}",
+            "attributes names movie_id, under which a stored table may have a column of the product: rename the column, for example",
+        ),
+        ("columns_users={attributes: [movie_events_before]}", "attributes names movie_events_before, under which a stored table"),
+        (
+            "columns_items={attributes: [year_from, price]}",
+            "attributes names year_from, under which the file of each year is stored: rename the column, for example to own_year_from",
+        ),
+        ("columns_items={attributes: [title_at]}", "attributes names title_at, under which the time of each title is stored"),
+        ("columns_items={attributes: [title_at_at]}", "attributes names title_at_at, under which"),
+        ("columns_items={attributes: [rated_at]}", "attributes names rated_at, under which the time of each rated is stored"),
+        ("columns_users={attributes: [user_id_from]}", "attributes names user_id_from, under which the file of each user_id"),
+        (
+            "{columns: {item: sku}, columns_items: {attributes: [sku]}}",
+            "columns_items.attributes names the column sku, which has the id of each item: remove it, or set columns_items.item",
+        ),
+        ("columns_users={zip_code: userId}", "columns_users.zip_code names the column userId, which has the id of each user"),
         ("columns_users={attributes: [country, country]}", "attributes names twice the column country"),
         (
             "{feedback: implicit, columns: {rating: stars}}",
@@ -87,3 +107,16 @@ def test_settings_that_contradict_each_other_are_refused_in_one_sentence(given: 
 def test_a_pattern_may_say_the_day_in_any_way(pattern: str) -> None:
     assert DataSettings(timestamp_format=pattern, timezone="UTC").timestamp_format == pattern
     assert DataSettings(timestamp_format=f"{pattern} %z").timezone is None
+
+
+def test_every_name_that_a_stored_table_has_is_no_attribute() -> None:
+    kinds = (
+        (ItemColumnSettings, (Columns.ITEM, *Columns.ITEM_DESCRIPTION)),
+        (UserColumnSettings, (Columns.USER, *Columns.USER_DESCRIPTION)),
+    )
+    for settings, own in kinds:
+        stored = [*own, Columns.HAS_EVENTS]
+        states = [of(name) for name in stored for of in (Columns.time_of, Columns.origin_of)]
+        for name in [*stored, *states, *Columns.FORMER, Columns.DESCRIBED_AT, Columns.DESCRIBED_IN, Columns.EXTERNAL_ID]:
+            assert settings.no_attribute(name) is not None, name
+    assert ItemColumnSettings(attributes=("age_from", "released_at", "shipped_from", "movie")).attributes

@@ -274,3 +274,13 @@ def test_a_cell_with_line_ends_stays_a_comment(tmp_path: Path) -> None:
 )
 def test_a_name_in_the_settings_is_read_as_it_is(name: str) -> None:
     assert read_plain_yaml(f"columns: {flow({'item': name})}  # {commented(name)}")[0] == {"columns": {"item": name}}
+
+
+def test_a_column_whose_name_no_attribute_can_have_is_not_proposed(tmp_path: Path) -> None:
+    path = events_file(tmp_path / "data")
+    names = ("price", "movie_idx", "title_at", "price_from")
+    pd.DataFrame({"item_id": np.arange(100, 120), **{name: np.arange(20) % 7 / 2 for name in names}}).assign(
+        title=[f"Title {number}" for number in range(20)]
+    ).to_csv(path.parent / "items.csv", index=False)
+    data = settings_of(proposed(path.parent), path.parent, tmp_path).data
+    assert data.columns_items.attributes == ("price",)

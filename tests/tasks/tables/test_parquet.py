@@ -94,3 +94,10 @@ def test_a_stored_index_is_not_a_column(tmp_path: Path) -> None:
     pd.DataFrame({"movie_id": [2, 3]}, index=[7, 9]).to_parquet(tmp_path / "indexed.parquet")
     found = read_parquet(tmp_path / "indexed.parquet")
     assert list(found.columns) == ["item_id"] and list(found.index) == [7, 9]
+
+
+def test_a_former_name_beside_its_present_one_is_a_column_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    pd.DataFrame({"item_id": [1], "movie_id": [77], "movie_idx": [3]}).to_parquet(path, index=False)
+    assert read_parquet(path).to_dict("records") == [{"item_id": 1, "movie_id": 77, "item_idx": 3}]
+    assert list(read_parquet(path, ["movie_id"])) == ["movie_id"]
