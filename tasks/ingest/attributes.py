@@ -6,7 +6,7 @@ by all its values whenever the table is read, so neither the first delivery nor 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from configs.errors import SettingsError
 from models.columns import Columns
 
-__all__ = ["attributes_in", "typed", "widened", "written"]
+__all__ = ["attributes_in", "refuse_clashes", "typed", "widened", "written"]
 
 NUMBER = r"^[+-]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"  # 007 is text
 
@@ -32,6 +33,17 @@ def attributes_in(table: pd.DataFrame, known: Iterable[str]) -> list[str]:
     names = [str(name) for name in table.columns]
     state = {of(name) for name in names for of in (Columns.time_of, Columns.origin_of) if of(name) in names}
     return sorted(set(names) - fixed - state)
+
+
+def refuse_clashes(names: Collection[str]) -> None:
+    """Raise SettingsError if a table of these descriptions would store two things under one name."""
+    for name in names:
+        for state in (Columns.time_of(name), Columns.origin_of(name)):
+            if state in names:
+                raise SettingsError(
+                    f"The attributes {name} and {state} cannot be in one dataset, which has one of them already: it stores the time and "
+                    f"the file of each {name} under {Columns.time_of(name)} and {Columns.origin_of(name)}. Rename one of the two columns."
+                )
 
 
 def typed(cells: pd.Series[Any]) -> pd.Series[Any]:

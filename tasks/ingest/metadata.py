@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from models.columns import Columns
-from tasks.ingest.attributes import attributes_in, typed, widened, written
+from tasks.ingest.attributes import attributes_in, refuse_clashes, typed, widened, written
 from tasks.ingest.movielens import with_year
 from tasks.ingest.table_reading import Kind
 
@@ -115,9 +115,13 @@ def described(kind: Kind, table: pd.DataFrame, provided: pd.DataFrame, latest: i
 
     Returns:
         The updated table, and a mask of the rows of `provided` of which a cell was applied.
+
+    Raises:
+        SettingsError: An attribute has the name under which the table stores the time or the file of another one.
     """
     known = TABLES[kind]
     names = known.described_in(table, provided)
+    refuse_clashes(names)
     table, provided = (widened(each, names, UNDESCRIBED) for each in (table, provided))
     is_touched = np.isin(table[known.id].to_numpy(np.int64), provided[known.id].to_numpy(np.int64))
     both = pd.concat([table[is_touched], provided.assign(**{Columns.HAS_EVENTS: False})], ignore_index=True)

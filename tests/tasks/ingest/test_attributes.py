@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
+from configs.errors import SettingsError
 from configs.settings import DataSettings
 from tasks.ingest import described, public, read_descriptions, seeded
 from tasks.ingest.attributes import typed
 from tasks.ingest.table_reading import table_readings
+from tests.tasks.landed import NAME, Place, events
 
 LATEST = 2_000_000_000
 CELLS = st.sampled_from([None, "7", "8.50", "red", "007"])
@@ -82,3 +84,18 @@ def test_a_release_keeps_its_attributes_when_files_land_on_it(tmp_path: Path) ->
         *[True] * 3,
     ]
     assert public("items", first)["title"].tolist() == ["Hat", "Cap", ""]
+
+
+@pytest.mark.parametrize("names", [("price", "price_at"), ("price_from", "price")])
+def test_an_attribute_never_takes_the_place_of_what_the_dataset_stores_of_an_earlier_one(
+    names: tuple[str, str], tmp_path: Path
+) -> None:
+    place = Place(tmp_path)
+    place.put("events.csv", events((1, 10, 4.0, 5)))
+    for name in names:
+        place.data = DataSettings.model_validate({"dataset": NAME, "columns_items": {"attributes": [name]}})
+        place.put(f"{name}.csv", f"item_id,{name}\n10,9\n")
+        if name == names[0]:
+            place.land()
+    with pytest.raises(SettingsError, match=r"attributes price and price_(at|from) cannot be in one dataset"):
+        place.land()
