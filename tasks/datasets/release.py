@@ -25,7 +25,7 @@ from models.columns import Columns
 from tasks.datasets.content_digest import plain_cells
 from tasks.datasets.quarantine import DELIVERIES, REFUSED, release_deliveries
 from tasks.datasets.references import DatasetRef, list_datasets, load_dataset_ref
-from tasks.ingest import Release, ReleaseRefusedError, Validated
+from tasks.ingest import TABLES, Release, ReleaseRefusedError, Validated, attributes_of, typed
 from tasks.tables import ID_TABLES, DatasetProperties, read_parquet
 
 __all__ = ["ReleaseVersion", "record_refusal", "write_dataset"]
@@ -59,6 +59,13 @@ class ReleaseVersion:
 
     def table(self, table: str, columns: list[str] | None = None) -> pd.DataFrame:
         """Read a table. Raises VersionCorruptError if its bytes do not match the manifest."""
+        found = self.stored(table, columns)
+        return found.assign(
+            **{name: typed(found[name]) for kind in TABLES if kind == table for name in attributes_of(kind, found)}
+        )
+
+    def stored(self, table: str, columns: list[str] | None = None) -> pd.DataFrame:
+        """Read a table in which attributes are text if numbers would tell less. Raises as `table`."""
         key = f"{self.prefix}/{table}.parquet"
         content = self.store.get(key)
         if sha256_of(content) != self.manifest["files"].get(f"{table}.parquet"):
@@ -71,7 +78,7 @@ class ReleaseVersion:
     def verify(self) -> None:
         """Check the tables against the version's name. Raises VersionCorruptError if they do not match."""
         extra = [name for name in (self.SUPERSEDED, *ID_TABLES.values()) if f"{name}.parquet" in self.manifest["files"]]
-        tables = {table: self.table(table) for table in (*self.NAMED, *extra)}
+        tables = {table: self.stored(table) for table in (*self.NAMED, *extra)}
         if _content_hash(tables, DatasetProperties.from_manifest(self.manifest)) != self.version:
             raise VersionCorruptError(
                 f"The tables of {self.store.uri(self.prefix)} do not match the version's name: they and the manifest were changed "

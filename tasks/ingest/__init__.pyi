@@ -1,3 +1,4 @@
+from .attributes import typed
 from .description_files import DescriptionFile, description_kind, read_descriptions
 from .events import EventChunk, EventFile, EventReading, Mask, open_event_file, reading_of, whole_numbers
 from .features import build_features, earlier_events
@@ -59,6 +60,7 @@ __all__ = [
     "resolved_properties",
     "seeded",
     "table_readings",
+    "typed",
     "validate",
     "whole_numbers",
     "with_events",

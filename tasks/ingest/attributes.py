@@ -1,6 +1,6 @@
 """The attributes of items and users that a team chooses, beside the descriptions that every dataset has.
 
-They are kept as text, as they were written, with the time and origin of each cell. Whether an attribute is a number or text is decided
+They are kept as text, as they were written, with the time and origin of each cell. (A release keeps one as numbers if no text is lost.) Whether an attribute is a number or text is decided
 by all its values whenever the table is read, so neither the first delivery nor the order of deliveries decides it.
 """
 
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from configs.errors import SettingsError
 from models.columns import Columns
 
-__all__ = ["attributes_in", "refuse_clashes", "typed", "widened", "written"]
+__all__ = ["attributes_in", "compact", "refuse_clashes", "typed", "widened", "written"]
 
 NUMBER = r"^[+-]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"  # 007 is text
 
@@ -62,6 +62,13 @@ def written(cells: pd.Series[Any]) -> pd.Series[Any]:
         return cells.astype("string")
     texts = [None if pd.isna(cell) else repr(float(cell)).removesuffix(".0") for cell in cells]
     return pd.Series(texts, index=cells.index, dtype="string")
+
+
+def compact(cells: pd.Series[Any]) -> pd.Series[Any]:
+    """Return the values of an attribute as numbers if `written` gives back the text of each, and otherwise as text."""
+    texts = written(cells)
+    numbers = typed(texts)
+    return numbers if written(numbers).equals(texts) else texts
 
 
 def widened(table: pd.DataFrame, attributes: Iterable[str], undescribed: int) -> pd.DataFrame:

@@ -9,6 +9,7 @@ of rows nor the order in which files are read matters.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from models.columns import Columns
-from tasks.ingest.attributes import attributes_in, refuse_clashes, typed, widened, written
+from tasks.ingest.attributes import attributes_in, compact, refuse_clashes, typed, widened, written
 from tasks.ingest.movielens import with_year
 from tasks.ingest.table_reading import Kind
 
@@ -27,6 +28,7 @@ __all__ = [
     "UNDESCRIBED",
     "attributes_of",
     "cleaned",
+    "compacted",
     "described",
     "forgotten",
     "is_said",
@@ -204,9 +206,18 @@ def with_times(kind: Kind, table: pd.DataFrame) -> pd.DataFrame:
 
 def public(kind: Kind, table: pd.DataFrame) -> pd.DataFrame:
     """Return the columns of the table that a dataset version exposes: the attributes come last, with their types."""
+    return _without_state(kind, table, typed)
+
+
+def compacted(kind: Kind, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns of the table that a release stores: `public` ones, with attributes whose text tells more than a number."""
+    return _without_state(kind, table, compact)
+
+
+def _without_state(kind: Kind, table: pd.DataFrame, of: Callable[[pd.Series[Any]], pd.Series[Any]]) -> pd.DataFrame:
     known = TABLES[kind]
     names = known.described_in(table)
-    return table[[known.id, *names]].assign(**{name: typed(table[name]) for name in names if name not in known.columns})
+    return table[[known.id, *names]].assign(**{name: of(table[name]) for name in names if name not in known.columns})
 
 
 def _with_state(

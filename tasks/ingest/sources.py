@@ -25,8 +25,8 @@ from tasks.ingest.events import NUMERIC, EventReading, find_columns, open_event_
 from tasks.ingest.metadata import (
     ANY_TIME,
     TABLES,
+    compacted,
     described,
-    public,
     seeded,
 )
 from tasks.ingest.movielens import COMPANIONS, Metadata, RawTables, no_ratings, read_companions, unpack
@@ -318,7 +318,7 @@ def _tables_of(files: Sequence[tuple[Kind, DescriptionFile]]) -> dict[Kind, pd.D
             table, _ = described(
                 kind, seeded(kind, None, np.empty(0, dtype=np.int64)), pd.concat(frames, ignore_index=True), ANY_TIME
             )
-            found[kind] = public(kind, table)
+            found[kind] = compacted(kind, table)
     return found
 
 

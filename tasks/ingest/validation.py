@@ -17,12 +17,12 @@ from pyarrow import Table
 from configs.errors import DataRefusedError
 from configs.settings import ValidationSettings
 from models.columns import Columns
-from tasks.ingest.attributes import typed
+from tasks.ingest.attributes import compact
 from tasks.ingest.description_files import DescriptionFile
 from tasks.ingest.events import Checks, EventReading, RowRules, joined_cells, judge_events, remedy
 from tasks.ingest.features import earlier_events
 from tasks.ingest.merge import deduplicate_latest
-from tasks.ingest.metadata import ANY_TIME, attributes_of, described, public, seeded
+from tasks.ingest.metadata import ANY_TIME, attributes_of, compacted, described, seeded
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.table_reading import Kind
 from tasks.tables import PLAIN, DatasetProperties, ItemModel, UserModel, interaction_model
@@ -183,7 +183,7 @@ def describe(
             applied, counts = described(
                 kind, seeded(kind, tables[kind], ids), pd.concat([file.frame for file in own], ignore_index=True), ANY_TIME
             )
-            tables[kind] = public(kind, applied)
+            tables[kind] = compacted(kind, applied)
             reports[kind] = _with_files(reports.get(kind, TableReport(0, 0, 0)), own, int(counts.sum()))
             bad += [_of_table(kind, file.quarantined) for file in own]
     without = np.isin(item_ids, tables["items"][Columns.ITEM].to_numpy(np.int64)[tables["items"][Columns.TITLE].eq("")])
@@ -338,7 +338,7 @@ def _items(raw: pd.DataFrame | None, with_events: IntArray) -> tuple[pd.DataFram
 def _with_attributes(kind: Kind, table: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
     """Return a table with the attributes of the raw table, whose index is the ids of the other one."""
     names = attributes_of(kind, raw.reset_index())
-    return table.assign(**{name: typed(raw[name]).array for name in names})
+    return table.assign(**{name: compact(raw[name]).array for name in names})
 
 
 def _users(raw: pd.DataFrame | None, with_events: IntArray) -> tuple[pd.DataFrame, Checks | None]:

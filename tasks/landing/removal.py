@@ -30,6 +30,7 @@ from tasks.datasets import (
     LogEntry,
     PartFiles,
     PartStore,
+    ReleaseVersion,
     Removal,
     compacted_map,
     content_of,
@@ -40,7 +41,7 @@ from tasks.datasets import (
     merged_chunks,
     origin_of,
     part_schema,
-    read_table,
+    read_manifest,
     renew_histories,
     superseded_events,
 )
@@ -302,7 +303,7 @@ def _base(log: LandingLog, kind: Kind) -> pd.DataFrame | None:
     for parent in manifest["parents"]:
         name, _, version = parent.partition("/")
         try:
-            table = read_table(log.store, load_dataset_ref(log.store, name, version), kind)
+            table = ReleaseVersion(log.store, name, version, read_manifest(log.store, name, version)).stored(kind)
         except NotFoundError:
             return None
         return seeded(kind, table, np.empty(0, dtype=np.int64))

@@ -265,3 +265,33 @@ def test_an_id_map_that_was_replaced_together_with_the_manifest_is_noticed(tmp_p
     place.store.put(f"{ref.prefix}/manifest.json", json.dumps(manifest).encode())
     with pytest.raises(VersionCorruptError, match="do not match the version's name"):
         verify_dataset(place.store, ref)
+
+
+def test_files_that_land_on_a_release_find_its_attributes_as_they_were_written(tmp_path: Path) -> None:
+    events = "user_id,item_id,rating,timestamp\n" + "".join(f"{row % 7},{row % 5},3,{1_600_000_000 + row}\n" for row in range(60))
+    first = "item_id,title,size,price\n0,A,1.10,9.5\n1,B,2.0,8\n2,C,10000000000000000,7.25\n"
+    later = "item_id,title,size\n3,D,XL\n"
+    found: list[pd.DataFrame] = []
+    for base in ("none", "newest"):
+        place = Place(tmp_path / base, base=base)
+        place.data = DataSettings.model_validate({"dataset": NAME, "columns_items": {"attributes": ["size", "price"]}})
+        if base == "none":
+            place.put("events.csv", events)
+            place.put("first.csv", first)
+            alone = place.land().dataset
+        else:
+            folder = tmp_path / "release"
+            folder.mkdir()
+            (folder / "events.csv").write_text(events)
+            (folder / "first.csv").write_text(first)
+            source = locate(place.data.model_copy(update={"local_path": folder}))
+            with building(source, LAX, place.engine, int(SETTLED)) as built:
+                alone = write_dataset(place.store, NAME, built, built.features, {})
+            verify_dataset(place.store, alone)
+        assert place.table(alone, "items")["size"].dropna().tolist() == [1.1, 2.0, 1e16]
+        place.put("later.csv", later, modified=SETTLED + 1)
+        landing = place.land()
+        found.append(place.table(landing.dataset, "items"))
+        assert landing.dataset is not None and found[-1]["price"].dtype == "Float64"
+    assert_frame_equal(*found)
+    assert found[0]["size"].dropna().tolist() == ["1.10", "2.0", "10000000000000000", "XL"]
