@@ -1,6 +1,6 @@
 from .attributes import typed
 from .description_files import DescriptionFile, description_kind, read_descriptions
-from .events import EventChunk, EventFile, EventReading, Mask, open_event_file, reading_of, whole_numbers
+from .events import EventChunk, EventFile, EventReading, Mask, open_event_file, reading_of, trimmed, whole_numbers
 from .features import build_features, earlier_events
 from .merge import merge_interactions
 from .metadata import (
@@ -60,6 +60,7 @@ __all__ = [
     "resolved_properties",
     "seeded",
     "table_readings",
+    "trimmed",
     "typed",
     "validate",
     "whole_numbers",

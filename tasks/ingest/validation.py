@@ -275,9 +275,15 @@ def refuse_bad(report: TableReport, faults: Mapping[str, tuple[str, str]], setti
     if report.accepted < settings.min_rows:
         repeats = f" ({report.duplicates} more are duplicates)" if report.duplicates else ""
         faulty = f" {told(report.reasons, faults)}." if bad else ""
+        weightless = (
+            f" {report.left_out} more have the weight 0, which leaves them out: give their kind of event a weight above 0 in data.weights, "
+            "or remove data.columns.weight."
+            if report.left_out
+            else ""
+        )
         raise DataRefusedError(
             f"{report.accepted} of {rows} interactions are valid{repeats}, fewer than validation.min_rows = {settings.min_rows}."
-            f"{faulty} Provide more events, or lower the setting for a small dataset; nothing was stored."
+            f"{faulty}{weightless} Provide more events, or lower the setting for a small dataset; nothing was stored."
         )
 
 

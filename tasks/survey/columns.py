@@ -14,7 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["ColumnKind", "SurveyedColumn", "column_of"]
+from tasks.ingest import trimmed
+
+__all__ = ["ColumnKind", "SurveyedColumn", "column_of", "texts_in", "utc_text"]
 
 ColumnKind = Literal["integer", "number", "text", "time"]
 WHOLE, DECIMAL = r"^[+-]?[0-9]+$", r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
@@ -28,6 +30,8 @@ DAYS = [f"{day}{mark}%Y" for mark in "/.-" for day in (f"%d{mark}%m", f"%m{mark}
 CLOCKS = ("", " %H:%M:%S", " %H:%M", "T%H:%M:%S", " %I:%M:%S %p", " %I:%M %p", ":%H:%M:%S %z", " %H:%M:%S %z")
 PATTERNS = [f"{day}{clock}" for day in DAYS for clock in CLOCKS] + ["%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %z %Y"]
 TRIED = 400  # texts of a column that are tried as times
+MOSTLY = 0.9  # share of numbers from which a column has numbers; the other cells are bad ones
+LONGEST = 18  # digits of a whole number that surely fits 64 bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +51,8 @@ class SurveyedColumn:
     """How times are written, for a column that may be one: a unit, `iso`, `parquet`, or patterns. Several: each fits all rows."""
     zone: bool = True
     """Whether the times say their zone. Numbers are in UTC."""
+    is_whole: bool = False
+    """Whether all numbers are whole, also those that are written as 20.0."""
     seconds: Callable[[str], npt.NDArray[np.float64]] | None = None
     """Returns the times (rows,) in UTC seconds for one of `formats`, NaN where there is none. Times without a zone count as UTC."""
 
@@ -66,57 +72,88 @@ def column_of(name: str, cells: pa.ChunkedArray) -> SurveyedColumn:
     kind = cells.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return _timestamps(name, cells)
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
-        return _numbers(name, cells, cells, whole=pa.types.is_integer(kind))
-    texts = pc.utf8_trim_whitespace(cells.cast(pa.string()) if not pa.types.is_nested(kind) else _plain(cells))
-    texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+    if pa.types.is_integer(kind):
+        return _numbers(name, cells, cells, whole=True)
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return _numbers(name, cells, cells.cast(pa.float64(), safe=False), whole=False)
+    texts = texts_in(cells)
     given = texts.drop_null()
     if not len(given):
         return SurveyedColumn(name, "text", len(cells), len(cells), 0, "", "", ())
-    whole, decimal = _share(given, WHOLE), _share(given, DECIMAL)
-    if decimal == 1.0:
-        zeros = bool(pc.any(pc.match_substring_regex(given, LEADING_ZERO)).as_py())
-        if whole == 1.0 and (zeros or pc.max(pc.utf8_length(given)).as_py() > 18):
-            return _texts(name, texts, given, kind="integer", zeros=zeros)
-        return _numbers(name, texts, texts.cast(pa.int64() if whole == 1.0 else pa.float64()), whole=whole == 1.0)
-    return _texts(name, texts, given)
+    numeric = pc.match_substring_regex(texts, DECIMAL)
+    figures = texts.filter(numeric)
+    if len(figures) < MOSTLY * len(given):
+        return _texts(name, texts, given)
+    whole = bool(pc.all(pc.match_substring_regex(figures, WHOLE)).as_py())
+    zeros = bool(pc.any(pc.match_substring_regex(figures, LEADING_ZERO)).as_py())
+    if whole and (zeros or pc.max(pc.utf8_length(figures)).as_py() > LONGEST):
+        pure = len(figures) == len(given)
+        return _texts(name, texts, given, kind="integer" if pure else "text", zeros=zeros and pure)
+    bare = pc.replace_substring_regex(pc.if_else(numeric, texts, pa.scalar(None, pa.string())), r"^\+", "")
+    return _numbers(name, texts, bare.cast(pa.int64() if whole else pa.float64()), whole=whole)
+
+
+def texts_in(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return cells of any type as texts. Missing cells, and marks such as NA, are null."""
+    if not pa.types.is_nested(cells.type):
+        try:
+            return trimmed(cells.cast(pa.string()))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # bytes, for example
+            pass
+    try:
+        values = [None if value is None else str(value) for value in cells.to_pylist()]
+    except (ValueError, OverflowError):  # a time that Python has not
+        values = [None] * len(cells)
+    return trimmed(pa.chunked_array([pa.array(values, pa.string())]))
+
+
+def utc_text(seconds: float) -> str:
+    """Return UTC seconds as a date and time, or as the number if there is no such date."""
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:.0f} s"
 
 
 def _timestamps(name: str, cells: pa.ChunkedArray) -> SurveyedColumn:
-    moments = cells.cast(pa.timestamp("us", tz=getattr(cells.type, "tz", None)))
-    number: npt.NDArray[np.float64] = moments.cast(pa.int64()).to_pandas().to_numpy(np.float64) / 1e6
+    zone = getattr(cells.type, "tz", None)
+    unit = cells.type.unit if pa.types.is_timestamp(cells.type) else "s" if pa.types.is_date32(cells.type) else "ms"
+    counts = cells.cast(pa.timestamp(unit, tz=zone)).cast(pa.int64())
+    number: npt.NDArray[np.float64] = counts.to_pandas().to_numpy(np.float64) / UNITS[unit]
 
     def seconds(_: str) -> npt.NDArray[np.float64]:
         return number
 
     low, high = np.nanmin(number, initial=np.inf), np.nanmax(number, initial=-np.inf)
-    zone = getattr(cells.type, "tz", None) is not None
     known = bool(np.isfinite(low))
     return SurveyedColumn(
-        name, "time", len(cells), cells.null_count, _distinct(cells), _utc(low) if known else "", _utc(high) if known else "",
-        _examples(cells), formats=("parquet",), zone=zone, seconds=seconds,
+        name, "time", len(cells), cells.null_count, _distinct(cells), utc_text(low) if known else "", utc_text(high) if known else "",
+        _examples(cells), formats=("parquet",), zone=zone is not None, seconds=seconds,
     )  # fmt: skip
 
 
 def _numbers(name: str, cells: pa.ChunkedArray, numbers: pa.ChunkedArray, *, whole: bool) -> SurveyedColumn:
+    """Return a column of numbers (rows), which are missing where there is none."""
     kind: ColumnKind = "integer" if whole else "number"
+    if pa.types.is_floating(numbers.type):
+        numbers = pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(None, numbers.type))
     values = numbers.drop_null()
     if not len(values):
         return SurveyedColumn(name, kind, len(cells), len(cells), 0, "", "", ())
     extent = pc.min_max(values)
     low, high = extent["min"].as_py(), extent["max"].as_py()
-    median = (
-        float(pc.quantile(values.cast(pa.float64(), safe=False), 0.5)[0].as_py()) if not pa.types.is_boolean(values.type) else 0.0
-    )
+    floats: npt.NDArray[np.float64] = numbers.cast(pa.float64(), safe=False).to_pandas().to_numpy(np.float64)
+    median = float(np.nanmedian(floats))
     formats = tuple(unit for unit, per_s in UNITS.items() if FIRST <= median / per_s <= LAST)
+    is_float = isinstance(low, float)
 
     def seconds(unit: str) -> npt.NDArray[np.float64]:
-        found: npt.NDArray[np.float64] = numbers.to_pandas().to_numpy(np.float64) / UNITS[unit]
-        return found
+        return floats / UNITS[unit]
 
     return SurveyedColumn(
-        name, kind, len(cells), cells.null_count, _distinct(numbers), f"{low:.6g}" if isinstance(low, float) else str(low),
-        f"{high:.6g}" if isinstance(high, float) else str(high), _examples(cells), formats=formats,
+        name, kind, len(cells), cells.null_count, _distinct(numbers), f"{low:.6g}" if is_float else str(low),
+        f"{high:.6g}" if is_float else str(high), _examples(cells), formats=formats,
+        is_whole=whole or (is_float and bool(np.all(np.isnan(floats) | (floats == np.floor(floats))))),
         seconds=seconds if formats else None,
     )  # fmt: skip
 
@@ -166,10 +203,6 @@ def _spread(given: pa.ChunkedArray) -> list[str]:
     return found
 
 
-def _share(given: pa.ChunkedArray, pattern: str) -> float:
-    return float(pc.sum(pc.match_substring_regex(given, pattern)).as_py() or 0) / len(given)
-
-
 def _distinct(cells: pa.ChunkedArray) -> int:
     try:
         return int(pc.count_distinct(cells).as_py())
@@ -178,16 +211,12 @@ def _distinct(cells: pa.ChunkedArray) -> int:
 
 
 def _examples(cells: pa.ChunkedArray) -> tuple[str, ...]:
-    given = cells.drop_null().slice(0, 1000)
-    return tuple(_short(str(value)) for value in given.unique().to_pylist()[:3]) if not pa.types.is_nested(cells.type) else ()
-
-
-def _plain(cells: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pa.chunked_array([pa.array([None if value is None else str(value) for value in cells.to_pylist()], pa.string())])
-
-
-def _utc(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
+    if pa.types.is_nested(cells.type):
+        return ()
+    try:
+        return tuple(_short(str(value)) for value in cells.drop_null().slice(0, 1000).unique().to_pylist()[:3])
+    except (ValueError, OverflowError, pa.ArrowException):  # a time that Python has not
+        return ()
 
 
 def _short(text: str) -> str:

@@ -8,16 +8,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from configs.errors import SettingsError
+from configs.loading import settings_in
 from configs.settings import RetrainSettings
 from models.columns import Columns
+from tasks.survey.columns import texts_in
 from tasks.survey.flow_yaml import commented, flow
-from tasks.survey.roles import MOST_KINDS, OWN
+from tasks.survey.roles import LONGEST_NAME, MOST_KINDS, OWN
 from tasks.survey.survey import Survey, Surveyed
 from tasks.survey.thresholds import thresholds_of
 
 __all__ = ["MOST_SETTINGS", "Proposal", "Setting", "file_stem", "proposal_of"]
 
 MOST_SETTINGS = 6
+ZERO = re.compile(r"[+-]?(0+\.?0*|\.0+)")
 ROLES = {"user": "the user's id", "item": "the item's id", "timestamp": "the time"}
 
 
@@ -96,7 +100,7 @@ def proposal_of(found: Survey, path: Path, taken_by: str | None = None) -> Propo
         Setting("data.dataset", file_stem(path), "the name that versions of the dataset are stored under"),
         *_columns(events, blocking),
         *_times(events, blocking, undecided),
-        *_feedback(events),
+        *_feedback(events, undecided),
     ]
     figures = found.figures
     thresholds = [] if figures is None else thresholds_of(figures, events.column("rating"))
@@ -105,7 +109,7 @@ def proposal_of(found: Survey, path: Path, taken_by: str | None = None) -> Propo
     settings += [*_weights(events, undecided), *_id_types(events, undecided), _nouns(events)]
     settings += [Setting(each.setting, each.value, each.why, active=False) for each in thresholds if not each.is_needed]
     undecided += [
-        f"{each.why}, and is passed over: remove the mark in front of {each.name} to use it."
+        f"{each.why}; remove the mark in front of {each.name} to use what it names."
         for each in settings
         if each.is_optional and not each.active
     ]
@@ -118,7 +122,16 @@ def proposal_of(found: Survey, path: Path, taken_by: str | None = None) -> Propo
         f"{name} beside the file describes {kind}; give the folder as data.local_path to use it."
         for name, kind in found.beside.items()
     ]
-    return Proposal(tuple(settings), tuple(undecided), tuple(blocking))
+    return _accepted(Proposal(tuple(settings), tuple(undecided), tuple(blocking)), path)
+
+
+def _accepted(proposal: Proposal, path: Path) -> Proposal:
+    """Return the proposal, with what the settings refuse about it among what must be decided."""
+    try:
+        settings_in(RetrainSettings, proposal.yaml(path).encode(), Path(f"{file_stem(path)}.yaml"))
+    except SettingsError as error:
+        return replace(proposal, blocking=(*proposal.blocking, f"the settings are refused as they are. {error}"))
+    return proposal
 
 
 def _model_name(path: Path, taken_by: str | None) -> Iterator[Setting]:
@@ -154,15 +167,20 @@ def _columns(events: Surveyed, blocking: list[str]) -> Iterator[Setting]:
     weight = events.column("weight")
     if weight is not None and weight.kind != "text":
         mapped["weight"] = weight.name
-    lines = []
-    for role, names in events.roles.open.items():
-        blocking.append(
-            f"which column is {ROLES[role]}? {', '.join(names) if names else 'No column looks like it'}. Fill in data.columns.{role}."
-        )
-        lines += [f"columns: {flow({**mapped, role: name})}" for name in names[:4]]
-    if mapped or lines:
+    others = []
+    for role, what in ROLES.items():
+        if (names := events.roles.open.get(role)) is not None:
+            blocking.append(
+                f"which column is {what}? {', '.join(names) if names else 'No column looks like it'}. Fill in data.columns.{role}."
+            )
+            others += [{**mapped, role: name} for name in names[:4]]
+    others += [{**mapped, "weight": name} for name in events.roles.open.get("weight", ())]
+    if mapped or others:
+        chosen, rest = (mapped, others) if mapped else (others[0], others[1:])
         why = "what the columns hold; the others are passed over"
-        yield Setting("data.columns", mapped, why, active=bool(mapped), alternatives=tuple(lines))
+        yield Setting(
+            "data.columns", chosen, why, active=bool(mapped), alternatives=tuple(f"columns: {flow(each)}" for each in rest)
+        )
 
 
 def _times(events: Surveyed, blocking: list[str], undecided: list[str]) -> Iterator[Setting]:
@@ -187,9 +205,17 @@ def _times(events: Surveyed, blocking: list[str], undecided: list[str]) -> Itera
         )
 
 
-def _feedback(events: Surveyed) -> Iterator[Setting]:
-    if events.column("rating") is None:
-        yield Setting("data.feedback", "implicit", "there is no rating; events count as they are")
+def _feedback(events: Surveyed, undecided: list[str]) -> Iterator[Setting]:
+    if events.column("rating") is not None:
+        return
+    why = "there is no rating; events count as they are"
+    if names := events.roles.open.get("rating"):
+        why = "no column has a few different numbers, as ratings are; events count as they are"
+        undecided.append(
+            f"{', '.join(names)} may hold ratings, but does not look like it. Events count as they are; to use ratings, write them as numbers, "
+            "name the column in data.columns.rating and remove data.feedback."
+        )
+    yield Setting("data.feedback", "implicit", why)
 
 
 def _repeats(found: Survey, undecided: list[str]) -> Iterator[Setting]:
@@ -217,16 +243,27 @@ def _tables(found: Survey) -> Iterator[Setting]:
 
 
 def _weights(events: Surveyed, undecided: list[str]) -> Iterator[Setting]:
-    weight = events.column("weight")
-    if weight is None or weight.kind != "text" or weight.distinct > MOST_KINDS:
+    name = next(iter(events.roles.open.get("weight", ())), events.roles.columns.get("weight"))
+    weight = next((column for column in events.columns if column.name == name), None)
+    if weight is None or (weight.kind != "text" and weight.name == events.roles.columns.get("weight")):
         return
-    kinds = events.table.cells[weight.name].cast("string").value_counts().to_pylist()
-    counts = {each["values"]: each["counts"] for each in kinds if each["values"] is not None}
+    counts = {each["values"]: each["counts"] for each in texts_in(events.table.cells[weight.name]).value_counts().to_pylist()}
+    counts.pop(None, None)
+    add = f"add `weight: {flow(weight.name)}` to data.columns"
+    if weight.kind not in ("text", "integer") or len(counts) > MOST_KINDS:
+        zeros = sum(count for text, count in counts.items() if ZERO.fullmatch(text))
+        left_out = f" Its {zeros:,} events of weight 0 would be left out." if zeros else ""
+        undecided.append(
+            f"{weight.name} may say how much an event counts. All count alike; to weight them by it, {add}.{left_out}"
+        )
+        return
     ordered = sorted(counts, key=lambda kind: (-counts[kind], kind))
+    if len(max(ordered, key=len)) > LONGEST_NAME:
+        return
     listed = ", ".join(f"{kind} ({counts[kind]:,})" for kind in ordered)
     undecided.append(
-        f"{weight.name} may say the kind of event: {listed}. All count alike; to weight them, add `weight: {weight.name}` to data.columns "
-        "and set data.weights."
+        f"{weight.name} may say the kind of event: {listed}. All count alike; to weight them, {add} and set data.weights."
+        + ("" if weight.kind == "text" else " Without data.weights, its numbers are the weights, and 0 leaves an event out.")
     )
     most = max(counts.values())
     proposed = {kind: max(0.05, round(min(1.0, (most / counts[kind]) * 0.1), 2)) for kind in ordered}

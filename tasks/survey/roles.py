@@ -11,7 +11,7 @@ from configs.settings import ItemColumnSettings, UserColumnSettings
 from models.columns import Columns
 from tasks.survey.columns import SurveyedColumn
 
-__all__ = ["OWN", "Roles", "TableKind", "roles_of", "table_kind"]
+__all__ = ["LONGEST_NAME", "MOST_KINDS", "OWN", "Roles", "TableKind", "roles_of", "table_kind"]
 
 TableKind = Literal["events", "items", "users", "other"]
 WORDS: dict[str, tuple[str, ...]] = {
@@ -43,6 +43,9 @@ KNOWN = {name: role for role, name in OWN.items()} | {
     alias.lower(): role for role, name in OWN.items() for alias, meant in Columns.ALIASES.items() if meant == name
 }
 """The role of each of these names, in lower case."""
+ID_WORDS = {"id", "key", "code"}
+LONGEST_NAME = 200
+"""Characters that the name of a column, or of a kind of event, may have in the settings."""
 MOST_KINDS = 20
 MOST_CATEGORIES = 200
 
@@ -52,7 +55,7 @@ class Roles:
     """The columns by what they would be mapped to, and what is open."""
 
     columns: dict[str, str] = field(default_factory=dict)  # role -> name of the column
-    open: dict[str, tuple[str, ...]] = field(default_factory=dict)  # role that is needed -> columns that it may be
+    open: dict[str, tuple[str, ...]] = field(default_factory=dict)  # role -> columns that it may be
     attributes: tuple[str, ...] = ()
 
 
@@ -85,7 +88,9 @@ def roles_of(columns: Sequence[SurveyedColumn], kind: TableKind) -> Roles:
         "users": ("user", "gender", "age", "occupation", "updated_at"),
     }
     found: dict[str, str] = {}
-    for role in wanted.get(kind, ()):
+    if kind not in wanted:
+        return Roles()
+    for role in wanted[kind]:
         alike = [column for column in _like(columns, role) if column.name not in found.values() and _can_be(column, role)]
         if alike:
             found[role] = alike[0].name
@@ -95,7 +100,7 @@ def roles_of(columns: Sequence[SurveyedColumn], kind: TableKind) -> Roles:
 
 def _attributes(columns: Sequence[SurveyedColumn], kind: TableKind) -> tuple[str, ...]:
     """Return the columns that are worth keeping and whose names the settings take."""
-    names = [column.name for column in columns if _is_attribute(column)]
+    names = [column.name for column in columns if _is_attribute(column) and len(column.name) <= LONGEST_NAME]
     settings = UserColumnSettings if kind == "users" else ItemColumnSettings
     return tuple(name for name in names if settings.no_attribute(name, names) is None)
 
@@ -107,12 +112,17 @@ def _of_events(columns: Sequence[SurveyedColumn]) -> Roles:
         free = [column for column in columns if column.name not in found.values() and _can_be(column, role)]
         alike = [column for column in _like(columns, role) if column in free]
         best = [column for column in alike if _fit(column, role) == _fit(alike[0], role)]
-        if len(best) == 1:
+        if role == "weight" and len(best) == 1 and not _is_clear_weight(best[0]):
+            undecided[role] = (best[0].name,)
+        elif len(best) == 1:
             found[role] = best[0].name
         elif role == "timestamp" and not alike and len(free) == 1:
             found[role] = free[0].name  # nothing else can be the time
         elif role in ("user", "item", "timestamp"):
             undecided[role] = tuple(column.name for column in best or free)
+        elif role == "rating":
+            may_be = [column.name for column in _like(columns, role) if column.name not in found.values() and column.distinct]
+            undecided |= {role: tuple(may_be)} if may_be else {}
     return Roles(found, undecided)
 
 
@@ -129,7 +139,7 @@ def _fit(column: SurveyedColumn, role: str) -> tuple[bool, int]:
     words = _words(column.name)
     stems = {word.removesuffix("s") for word in words} | set(words)
     places = [place for place, word in enumerate(WORDS[role]) if word in stems]
-    return bool({"id", "key", "code"} & set(words)) and role in ("user", "item"), -min(places, default=99)
+    return bool(ID_WORDS & set(words)) and role in ("user", "item"), -min(places, default=99)
 
 
 def _like(columns: Sequence[SurveyedColumn], role: str) -> list[SurveyedColumn]:
@@ -148,14 +158,26 @@ def _can_be(column: SurveyedColumn, role: str) -> bool:
     if role == "rating":
         return column.kind in ("integer", "number") and column.distinct <= 1001 and not column.formats
     if role == "weight":
-        return (
-            column.distinct <= MOST_KINDS
-            if column.kind == "text"
-            else column.kind in ("integer", "number") and not column.low.startswith("-")
-        )
+        return _may_weigh(column)
     if role in ("year", "age"):
-        return column.kind == "integer"
-    return column.kind in ("integer", "text") if role != "updated_at" else bool(column.formats)
+        return column.is_whole
+    return column.kind in ("integer", "text") if role != "updated_at" else "s" in column.formats
+
+
+def _may_weigh(column: SurveyedColumn) -> bool:
+    """Return whether a column may say how much an event counts: kinds of event, or numbers that are no ids and no times."""
+    if column.kind == "text":
+        return column.distinct <= MOST_KINDS
+    if column.kind == "time" or column.formats or column.low.startswith("-") or column.distinct < 2:
+        return False
+    names_ids = bool(ID_WORDS & set(_words(column.name))) and column.distinct > MOST_KINDS
+    numbers_rows = column.kind == "integer" and column.distinct >= 0.9 * column.rows
+    return not names_ids and not numbers_rows
+
+
+def _is_clear_weight(column: SurveyedColumn) -> bool:
+    """Return whether a column surely says how much an event counts, so that no event is left out or bad if it is used."""
+    return column.kind == "text" or ("weight" in _words(column.name) and not column.missing and float(column.low) > 0)
 
 
 def _is_key(columns: Sequence[SurveyedColumn], name: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from configs.errors import RecsysError, SettingsError
 from configs.settings import RetrainSettings, StoreSettings
 from infra.registry import ModelRegistry
 from infra.storage import open_store
+from tasks.survey.columns import utc_text
 from tasks.survey.proposal import file_stem
 from tasks.survey.survey import Survey, Surveyed
 
@@ -50,7 +50,7 @@ def fact_rows(found: Survey) -> list[dict[str, str]]:
         "repeats": f"{figures.repeated:,} events of a user and item that had one before; {figures.identical:,} at the same time",
     }
     if figures.first is not None and figures.last is not None:
-        rows["time span"] = f"{_utc(figures.first)} to {_utc(figures.last)} UTC"
+        rows["time span"] = f"{utc_text(figures.first)} to {utc_text(figures.last)} UTC"
     return [{"fact": name, "value": value} for name, value in rows.items()]
 
 
@@ -93,7 +93,3 @@ def write_settings(target: Path, content: str, *, force: bool) -> None:
         raise SettingsError(f"{target} exists. Overwrite it with --force, or name another file with --out.") from error
     except OSError as error:
         raise SettingsError(f"{target} cannot be written ({error.strerror}). Name another file with --out.") from error
-
-
-def _utc(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"

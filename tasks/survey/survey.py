@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from configs.errors import SourceError
-from tasks.survey.columns import SurveyedColumn, column_of
+from tasks.survey.columns import SurveyedColumn, column_of, texts_in
 from tasks.survey.roles import Roles, TableKind, roles_of, table_kind
-from tasks.survey.tables import SurveyedTable, tables_at
+from tasks.survey.tables import SurveyedTable, tables_at, tables_beside
+from tasks.tables import DAMAGE
 
 __all__ = ["EventFigures", "Survey", "Surveyed", "survey_of"]
 
@@ -134,7 +134,7 @@ def _figures(events: list[Surveyed]) -> EventFigures | None:
         user, item, time = (table.column(role) for role in ("user", "item", "timestamp"))
         if user is None or item is None:
             return None
-        cells = {role: table.table.cells[column.name].cast(pa.string()) for role, column in (("user", user), ("item", item))}
+        cells = {role: texts_in(table.table.cells[column.name]) for role, column in (("user", user), ("item", item))}
         frame = pd.DataFrame({role: values.to_pandas() for role, values in cells.items()})
         known = time is not None and time.seconds is not None and time.formats
         frame["time"] = time.seconds(time.formats[0]) if known else 0.0  # type: ignore[union-attr, misc]
@@ -168,15 +168,11 @@ def _beside(path: Path, events: Surveyed) -> dict[str, TableKind]:
         return {}
     found: dict[str, TableKind] = {}
     item, user = events.roles.columns.get("item"), events.roles.columns.get("user")
-    for other in sorted(path.parent.iterdir())[:50]:
-        if other.name == path.name or not other.is_file() or other.name == events.table.name:
-            continue
+    for table in tables_beside(path):
         try:
-            with tables_at(other) as tables:
-                for table in tables:
-                    columns = [column_of(name, table.cells[name]) for name in table.cells.column_names]
-                    if table_kind(columns, item, user) in ("items", "users"):
-                        found[other.name] = table_kind(columns, item, user)
-        except SourceError:
+            columns = [column_of(name, table.cells[name]) for name in table.cells.column_names]
+        except (*DAMAGE, OverflowError):  # what is not asked for stops nothing
             continue
+        if (kind := table_kind(columns, item, user)) in ("items", "users"):
+            found[table.name] = kind
     return found

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pc
@@ -18,10 +18,13 @@ from configs.errors import SourceError
 from infra.landing_zone import is_source
 from tasks.tables import DAMAGE, file_format, header_of, is_zip
 
-__all__ = ["MOST_ROWS", "SurveyedTable", "tables_at"]
+__all__ = ["MOST_ROWS", "SurveyedTable", "tables_at", "tables_beside"]
 
 MOST_ROWS = 2_000_000
-"""Rows of a file that are looked at. The others are read by the retraining."""
+"""Rows that are looked at, of all files of a folder together. The others are read by the retraining."""
+FEW_ROWS = 2_000
+"""Rows of each further file of a folder, after MOST_ROWS, and of each file beside the one that is surveyed. They tell what it holds."""
+MOST_BESIDE = 50
 NUMERIC = " +-.0123456789"  # of such characters, a first line has no names
 TABLES_END = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".inter", ".item", ".user")
 
@@ -51,21 +54,40 @@ def tables_at(path: Path) -> Iterator[list[SurveyedTable]]:
             try:
                 with zipfile.ZipFile(path) as archive:
                     archive.extractall(folder)
-            except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+            except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
                 raise SourceError(f"{path} cannot be unpacked ({error}). Copy it again.") from error
             yield _of_folder(Path(folder), path)
     else:
-        yield [_read(path, path.name)]
+        yield [_read(path, path.name, MOST_ROWS)]
+
+
+def tables_beside(path: Path) -> Iterator[SurveyedTable]:
+    """Yield the first rows of the tables in the folder of a file. What cannot be read is passed over, and so are folders and zips."""
+    try:
+        others = sorted(other for other in path.parent.iterdir() if other.name != path.name and _may_be_table(other, other.name))
+    except OSError:  # a folder that others may enter and not list
+        return
+    for other in others[:MOST_BESIDE]:
+        try:
+            yield _read(other, other.name, FEW_ROWS)
+        except SourceError:
+            continue
+
+
+def _may_be_table(path: Path, name: str) -> bool:
+    return is_source(name) and path.name.lower().removesuffix(".gz").endswith(TABLES_END) and path.is_file()
 
 
 def _of_folder(folder: Path, named: Path) -> list[SurveyedTable]:
     found, faults = [], []
+    room = MOST_ROWS
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if not path.is_file() or not is_source(name) or not path.name.lower().removesuffix(".gz").endswith(TABLES_END):
+        if not _may_be_table(path, name):
             continue
         try:
-            found.append(_read(path, name))
+            found.append(_read(path, name, max(room, FEW_ROWS)))
+            room -= len(found[-1].cells)
         except SourceError as error:
             faults.append(str(error))
     if not found:
@@ -74,19 +96,20 @@ def _of_folder(folder: Path, named: Path) -> list[SurveyedTable]:
     return found
 
 
-def _read(path: Path, name: str) -> SurveyedTable:
+def _read(path: Path, name: str, most: int) -> SurveyedTable:
     found = file_format(path)
     try:
         if found.is_parquet:
-            return _taken(name, pq.ParquetFile(path).iter_batches(1 << 17), pq.read_schema(path))
+            with pq.ParquetFile(path) as file:
+                _refuse_twice(path, file.schema_arrow.names)
+                return _taken(name, file.iter_batches(min(most, 1 << 17)), file.schema_arrow, most)
         header = header_of(path, found, ())
         if not any(column.strip(NUMERIC) for column in header.names):
             raise SourceError(
                 f"The first line of {path} is no header: it has numbers only. Give its columns names in a first line, such as "
                 "user_id,item_id,timestamp. MovieLens' files without a header need no settings."
             )
-        if len(set(header.names)) < len(header.names):
-            raise SourceError(f"{path} has two columns with the same name. Rename one.")
+        _refuse_twice(path, header.names)
         with pa.input_stream(str(path), compression="gzip" if found.is_gzipped else None) as stream:
             stream.read(header.data_from)
             reader = pc.open_csv(
@@ -102,16 +125,21 @@ def _read(path: Path, name: str) -> SurveyedTable:
                     column_types={column: pa.string() for column in header.names}, strings_can_be_null=True, null_values=[""]
                 ),
             )
-            return _taken(name, reader, reader.schema)
+            return _taken(name, reader, reader.schema, most)
     except DAMAGE as error:
         raise SourceError(f"{path} is damaged, or not a table: {error}. Write or copy it again.") from error
 
 
-def _taken(name: str, batches: Any, schema: pa.Schema) -> SurveyedTable:
+def _refuse_twice(path: Path, names: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        raise SourceError(f"{path} has two columns with the same name. Rename one.")
+
+
+def _taken(name: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema, most: int) -> SurveyedTable:
     kept, rows = [], 0
     for batch in batches:
         kept.append(batch)
         rows += batch.num_rows
-        if rows > MOST_ROWS:
-            return SurveyedTable(name, pa.Table.from_batches(kept, schema).slice(0, MOST_ROWS), False)
+        if rows > most:
+            return SurveyedTable(name, pa.Table.from_batches(kept, schema).slice(0, most), False)
     return SurveyedTable(name, pa.Table.from_batches(kept, schema), True)

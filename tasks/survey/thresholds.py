@@ -19,6 +19,7 @@ KEPT = 0.5  # the k-core must keep this share of the events
 SHORT_LIFE = 0.25  # items that live for less of the time span come and go
 SMALL = 200_000  # events; below it, a smaller model trains as well
 DAY = 86_400
+EARLIEST = -(2**33)  # the least value of validation.earliest
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _rows(figures: EventFigures, defaults: RetrainSettings) -> Threshold:
 
 def _earliest(first: int, defaults: RetrainSettings) -> Threshold:
     default = defaults.validation.earliest
-    proposed = first - first % DAY
+    proposed = max(first - first % DAY, EARLIEST)
     why = "UTC seconds: the day of the first event; earlier times are quarantined"
     if first < default:
         return Threshold("validation.earliest", proposed, f"{why} (the default, {default}, would quarantine events)", True)

@@ -78,6 +78,20 @@ def test_an_unusable_source_is_refused_and_leaves_nothing_behind(tmp_path: Path)
     assert list((tmp_path / "work").iterdir()) == []
 
 
+def test_events_of_weight_0_are_named_when_too_few_are_left(tmp_path: Path) -> None:
+    rows = "".join(f"1,{item},{item % 3},1000000000\n" for item in range(9))
+    (tmp_path / "events.csv").write_text("userId,movieId,kind,timestamp\n" + rows)
+    data = DataSettings.model_validate(
+        {"local_path": tmp_path / "events.csv", "columns": {"weight": "kind"}, "feedback": "implicit"}
+    )
+    settings = EtlSettings(work_dir=tmp_path / "work")
+    said = (
+        r"6 of 9 interactions are valid, fewer .* = 10\. 3 more have the weight 0, which leaves them out: give .* data\.weights"
+    )
+    with pytest.raises(DataRefusedError, match=said), building(locate(data), ValidationSettings(min_rows=10), settings, NOW):
+        pass
+
+
 def test_what_a_killed_run_left_is_removed_after_a_day(tmp_path: Path) -> None:
     for name, age in (("release-old", 100_000), ("release-running", 10)):
         (tmp_path / "work" / name / "sub").mkdir(parents=True)

@@ -21,34 +21,9 @@ from tasks.survey import Proposal, proposal_of, survey_of
 from tasks.survey.flow_yaml import commented, flow
 from tests import own_events
 from tests.own_events import SHAPES
+from tests.tasks.surveyed import events_file, proposed, settings_of
 
 ROOT = Path(__file__).parents[3]
-
-
-def proposed(path: Path) -> Proposal:
-    return proposal_of(survey_of(path), path)
-
-
-def settings_of(proposal: Proposal, path: Path, tmp_path: Path) -> RetrainSettings:
-    """Return the settings that the file gives."""
-    file = tmp_path / "proposed.yaml"
-    file.write_text(proposal.yaml(path), encoding="utf-8")
-    return load_settings(RetrainSettings, [str(file)], [], {}, [RetrainSettings])
-
-
-def events_file(folder: Path, **columns: Any) -> Path:
-    """Write events of 40 users on 20 items, with these columns beside or instead of user_id, item_id and timestamp."""
-    rows = 800
-    frame = {
-        "user_id": np.arange(rows) // 20 + 1,
-        "item_id": np.arange(rows) % 20 + 100,
-        "timestamp": 1_600_000_000 + 3600 * np.arange(rows),
-    } | columns
-    folder.mkdir(exist_ok=True)
-    pd.DataFrame({name: values for name, values in frame.items() if values is not None}).to_csv(
-        folder / "events.csv", index=False
-    )
-    return folder / "events.csv"
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -112,7 +87,9 @@ def test_a_model_of_other_data_keeps_its_name(tmp_path: Path) -> None:
     found = settings_of(taken, path, tmp_path)
     assert found.model_name == "shop" and found.data.repeats == "keep" and len(taken.active) <= 6
     assert "# columns_items: {" in taken.yaml(path), "it is the seventh"
-    assert any(said.startswith("shop-items.csv describes items, and is passed over") for said in taken.open)
+    assert any(
+        said.startswith("shop-items.csv describes items; remove the mark in front of data.columns_items") for said in taken.open
+    )
 
 
 def test_what_the_run_needs_is_active_however_much_it_is(tmp_path: Path) -> None:
@@ -284,3 +261,71 @@ def test_a_column_whose_name_no_attribute_can_have_is_not_proposed(tmp_path: Pat
     ).to_csv(path.parent / "items.csv", index=False)
     data = settings_of(proposed(path.parent), path.parent, tmp_path).data
     assert data.columns_items.attributes == ("price",)
+
+
+def test_numbers_that_are_no_clear_weight_are_left_open(tmp_path: Path) -> None:
+    rows = np.arange(800)
+    ids = events_file(tmp_path / "ids", event_id=rows + 10_000)
+    assert not settings_of(proposed(ids), ids, tmp_path).data.columns.named and not proposed(ids).open[1:]
+    codes = events_file(tmp_path / "codes", behavior_type=rows % 3)
+    text = proposed(codes).yaml(codes)
+    assert not settings_of(proposed(codes), codes, tmp_path).data.columns.named
+    assert "behavior_type may say the kind of event: 0 (267), 1 (267), 2 (266)" in text
+    assert "# columns: {weight: behavior_type}" in text and '# weights: {"0": 0.1, "1": 0.1, "2": 0.1}' in text
+    counts = events_file(tmp_path / "counts", quantity=rows % 50)
+    assert any("Its 16 events of weight 0 would be left out" in said for said in proposed(counts).open)
+    assert not settings_of(proposed(counts), counts, tmp_path).data.columns.named
+    clear = events_file(tmp_path / "clear", weight=0.5 + rows % 3)
+    assert settings_of(proposed(clear), clear, tmp_path).data.columns.named == {"weight": "weight"}
+
+
+@pytest.mark.parametrize("odd", ["NA", "null", "five"])
+def test_an_odd_cell_among_ratings_does_not_make_events_implicit(odd: str, tmp_path: Path) -> None:
+    ratings = [odd if row == 7 else str(row % 5 + 1) for row in range(800)]
+    path = events_file(tmp_path, rating=ratings)
+    assert settings_of(proposed(path), path, tmp_path).data.feedback == "explicit"
+
+
+def test_a_column_of_ratings_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    path = events_file(tmp_path, rating=np.array(["good", "bad"])[np.arange(800) % 2])
+    assert settings_of(proposed(path), path, tmp_path).data.feedback == "implicit"
+    assert any(said.startswith("rating may hold ratings") for said in proposed(path).open)
+
+
+def test_attributes_are_only_those_that_the_settings_take(tmp_path: Path) -> None:
+    path = events_file(tmp_path / "all").parent
+    number = np.arange(20)
+    items = {
+        "item_id": number + 100,
+        "title": [f"t {n}" for n in number],
+        "year": 1990.0 + number,
+        "rating": number % 4,
+        "timestamp": number,
+    }
+    items |= {"price": number % 7, "price_at": number % 3, "x" * 201: number % 5}
+    pd.DataFrame(items).to_csv(path / "items.csv", index=False)
+    users = {
+        "user_id": np.arange(1, 41),
+        "age": 20.0 + np.arange(40),
+        "zip_code": np.arange(40) % 9 + 10_000,
+        "city": np.arange(40) % 3,
+    }
+    pd.DataFrame(users).to_csv(path / "users.csv", index=False)
+    found = settings_of(proposed(path), path, tmp_path).data
+    assert found.columns_items.named == {"item": "item_id", "title": "title", "year": "year"}
+    assert found.columns_items.attributes == ("price",)
+    assert found.columns_users.named == {"user": "user_id", "age": "age"} and found.columns_users.attributes == ("city",)
+
+
+def test_times_of_descriptions_are_only_used_if_they_are_in_seconds(tmp_path: Path) -> None:
+    path = events_file(tmp_path / "all").parent
+    items = pd.DataFrame({"item_id": np.arange(20) + 100, "title": [f"t {n}" for n in range(20)]})
+    items.assign(updated="2024-01-01 10:00:00").to_csv(path / "items.csv", index=False)
+    assert settings_of(proposed(path), path, tmp_path).data.columns_items.updated_at is None
+    items.assign(updated=1_700_000_000).to_csv(path / "items.csv", index=False)
+    assert settings_of(proposed(path), path, tmp_path).data.columns_items.updated_at == "updated"
+
+
+def test_what_the_settings_refuse_is_said_before_the_file_is_written(tmp_path: Path) -> None:
+    path = events_file(tmp_path, user_id=None, **{f"user {'x' * 200}": np.arange(800) // 20})
+    assert any("the settings are refused as they are" in said and "data.columns.user" in said for said in proposed(path).blocking)
