@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
@@ -246,6 +247,11 @@ class DataSettings(Settings):
             return given
         if "%" not in given:
             raise ValueError(f"give one of {', '.join(TIME_FORMATS)}, or a pattern such as %d/%m/%Y %H:%M")
+        if "Z" in re.findall("%(.)", given):
+            raise ValueError(
+                "%Z is read, but not heeded: write the zone itself in its place, such as UTC, and set timezone to it, or use %z if the "
+                "times have an offset"
+            )
         days = [datetime(2023, 4, 25, 13, 30, 59, tzinfo=UTC), datetime(2024, 11, 3, 1, 2, 3, tzinfo=UTC)]
         try:
             read = [datetime.strptime(day.strftime(given), given).date() for day in days]
@@ -287,6 +293,6 @@ class DataSettings(Settings):
         if self.weights and not any(self.weights.values()):
             raise ValueError("every weight is 0, so no event would count: give a kind of event a weight above 0")
         pattern = self.timestamp_format
-        if "%" in pattern and self.timezone is None and "%z" not in pattern:
+        if "%" in pattern and self.timezone is None and "z" not in re.findall("%(.)", pattern):
             raise ValueError(f"timestamp_format ({pattern}) has no zone: set timezone, for example to UTC, or add %z")
         return self

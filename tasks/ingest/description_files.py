@@ -88,10 +88,10 @@ def read_descriptions(
         readings: How tables are written.
 
     Raises:
-        SourceError: The file is empty or damaged, lacks the id column, or has two columns for one name.
+        SourceError: The file is empty or damaged, lacks the id column, or has two columns for one name or bytes that are no text.
     """
     table, reading = TABLES[kind], readings[kind]
-    raw, misshapen = _read(path, kind, reading)
+    raw, misshapen, faults = _read(path, kind, reading)
     if raw.columns.duplicated().any():
         raise SourceError(f"{path} has two columns for {raw.columns[raw.columns.duplicated()][0]}. Remove one.")
     if table.id not in raw:
@@ -100,6 +100,8 @@ def read_descriptions(
     known = [table.id, *columns, Columns.UPDATED_AT]
     extra = tuple(str(name).removeprefix("other ") for name in raw.columns if name not in known)
     provided = raw.reindex(columns=[name for name in known if name in raw.columns])
+    if damaged := [faults[name] for name in provided.columns if name in faults]:
+        raise SourceError(" ".join(damaged))
     checks = Checks(kind, provided)
     checks.mark(misshapen, "has more or fewer cells than there are columns")
     ids, texts = _ids(checks, table.id, reading)
@@ -156,10 +158,12 @@ def _columns(path: Path, readings: Mapping[Kind, TableReading]) -> tuple[list[st
         return [], False
 
 
-def _read(path: Path, kind: Kind, reading: TableReading) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
-    """Return the cells, and a mask of the rows with more or fewer cells than there are columns."""
+def _read(path: Path, kind: Kind, reading: TableReading) -> tuple[pd.DataFrame, npt.NDArray[np.bool_], dict[str, str]]:
+    """Return the cells, a mask of the rows with more or fewer cells than there are columns, and faults by column."""
     cells = read_cells(path, KNOWN | reading.known_names, of=kind)
     frame = cells.frame.set_axis(reading.renamed([str(name) for name in cells.frame.columns], is_atomic=cells.is_atomic), axis=1)
     if cells.is_atomic and Columns.GENRES in frame and frame.columns.is_unique:
         frame[Columns.GENRES] = frame[Columns.GENRES].str.replace(" ", "|")  # a sequence of tokens
-    return frame, cells.misshapen
+    names = zip(map(str, cells.frame.columns), map(str, frame.columns), strict=True)
+    faults = {now: cells.faults[given] for given, now in names if given in cells.faults}
+    return frame, cells.misshapen, faults

@@ -63,11 +63,13 @@ class Landing:
         """Raise DataRefusedError if files were read, but no row of them is good."""
         read = [account for account in self.accounts if account.status != "copy"]
         bad = [account for account in read if account.quarantined or account.status == "quarantined"]
-        if not bad or any(account.accepted or account.duplicates for account in read):
+        good = (account.accepted + account.duplicates + account.removed + account.left_out for account in read)
+        if not bad or any(good):
             return
+        files = "new file" if len(bad) == 1 else f"{len(bad)} new files"
         said = "; ".join(f"{account.file}: {account.remarks}".rstrip(".") for account in bad[:4])
         raise DataRefusedError(
-            f"Nothing was added to {self.dataset.name}, because no row of the new files ({len(bad)}) is good. {said}. Deliver mended "
+            f"Nothing was added to {self.dataset.name}, because no row of the {files} is good. {said}. Deliver mended "
             "files. If a setting or a clock was wrong, mend it and run `recsys data retry`. Later runs go on without these files."
         )
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from configs.errors import SourceError
 from infra.landing_zone import is_source
-from tasks.tables import DAMAGE, file_format, header_of, is_zip
+from tasks.tables import DAMAGE, decoded, file_format, header_of, is_zip
 
 __all__ = ["MOST_ROWS", "SurveyedTable", "tables_at", "tables_beside"]
 
@@ -34,7 +34,7 @@ class SurveyedTable:
     """The first rows of a file."""
 
     name: str  # relative to what is surveyed
-    cells: pa.Table  # texts, or the types of a Parquet file
+    cells: pa.Table  # texts, or the types of a Parquet file without bytes
     is_whole: bool
 
 
@@ -141,5 +141,6 @@ def _taken(name: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema, most
         kept.append(batch)
         rows += batch.num_rows
         if rows > most:
-            return SurveyedTable(name, pa.Table.from_batches(kept, schema).slice(0, most), False)
-    return SurveyedTable(name, pa.Table.from_batches(kept, schema), True)
+            break
+    table = pa.Table.from_batches(kept, schema).slice(0, most)
+    return SurveyedTable(name, pa.table(list(map(decoded, table.columns)), names=table.column_names), rows <= most)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from configs.errors import SourceError
+from tasks.tables.cell_text import NOT_UTF8, decoded, holds_bytes, no_text
 from tasks.tables.formats import HEAD_BYTES, FileFormat, file_format, not_utf8, opened, read_bytes, suffix_of
 
 __all__ = ["DAMAGE", "Cells", "Header", "column_names", "header_of", "read_cells"]
@@ -57,6 +59,7 @@ class Cells:
     frame: pd.DataFrame
     misshapen: npt.NDArray[np.bool_]  # rows with more or fewer cells than there are columns
     is_atomic: bool
+    faults: Mapping[str, str] = field(default_factory=dict)  # of columns that have bytes, not text: sentences by name
 
 
 def header_of(path: Path, found: FileFormat, known: Collection[str]) -> Header:
@@ -146,21 +149,27 @@ def _fit(names: list[str], known: Collection[str]) -> tuple[int, int]:
 def _parquet_cells(path: Path) -> Cells:
     try:
         table = pq.ParquetFile(path).read()
-        columns = dict(zip(table.column_names, map(_text, table.columns), strict=True))
+        if len(set(table.column_names)) < table.num_columns:
+            raise SourceError(f"{path} has two columns with the same name. Remove one.")
+        columns = {name: decoded(table.column(name)) for name in table.column_names}
+        frame = pd.DataFrame({name: _cells_of(column) for name, column in columns.items()})
+        kinds = {name: kind for name, kind in zip(table.column_names, table.schema.types, strict=True) if holds_bytes(kind)}
+        faults = {
+            name: no_text(name, path, kind)
+            for name, kind in kinds.items()
+            if pc.any(pc.match_substring(columns[name], NOT_UTF8)).as_py()
+        }
     except DAMAGE as error:
         raise _no_parquet(path, error) from error
-    if len(columns) < table.num_columns:
-        raise SourceError(f"{path} has two columns with the same name. Remove one.")
-    return Cells(pd.DataFrame(columns), np.zeros(table.num_rows, dtype=bool), False)
+    return Cells(frame, np.zeros(table.num_rows, dtype=bool), False, faults)
 
 
-def _text(column: pa.ChunkedArray) -> pd.Series[Any]:
+def _cells_of(column: pa.ChunkedArray) -> pd.Series[Any]:
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        numbers: pd.Series[Any] = column.to_pandas(integer_object_nulls=True)
-        return numbers
-    texts = pd.Series([None if value is None else str(value) for value in column.to_pylist()], dtype="string")
-    return texts
+        found: pd.Series[Any] = column.to_pandas(integer_object_nulls=True)
+        return found
+    return pd.Series([None if value is None else str(value) for value in column.to_pylist()], dtype="string")
 
 
 def _no_parquet(path: Path, error: BaseException) -> SourceError:

@@ -63,21 +63,26 @@ def id_digests(numbers: Ids, texts: pa.Array | pa.ChunkedArray) -> Words:
 
 
 class IdCollector:
-    """The distinct ids of one column over many chunks. Texts are spilled to files, so an id takes 16 bytes of memory.
-
-    Attributes:
-        refused: Texts whose number belongs to another text. Of the texts of one delivery, the least one keeps the number, so that
-            the order of the chunks does not matter. A text that the dataset has keeps it in any case.
-    """
+    """The distinct ids of one column over many chunks. Texts are spilled to files, so an id takes 16 bytes of memory."""
 
     def __init__(self, column: str, folder: Path) -> None:
-        self.column, self.refused = column, set[str]()
-        self._folder = folder
+        self.column, self._folder = column, folder
+        self._rivals: dict[int, set[str]] = {}  # the texts of the delivery that share a number, or have that of a stored one
+        self._stored: dict[int, str] = {}  # the text that the dataset has for such a number
         self._numbers, self._digests = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.uint64)
         self._parts: list[Path] = []
 
     def __len__(self) -> int:
         return len(self._numbers)
+
+    @property
+    def refused(self) -> set[str]:
+        """Texts whose number belongs to another text.
+
+        Of the texts of one delivery, the least one keeps the number, so that the order of the chunks does not matter. A text that
+        the dataset has keeps it in any case.
+        """
+        return {text for number, texts in self._rivals.items() for text in texts - {self._stored.get(number, min(texts))}}
 
     def add(self, ids: pa.Table) -> None:
         """Add the ids of a chunk: NUMBER and TEXT, in any order, maybe repeated."""
@@ -95,7 +100,8 @@ class IdCollector:
             at = np.minimum(place, len(self._numbers) - 1)
             known = self._numbers[at] == numbers
             for each in np.flatnonzero(known & (self._digests[at] != digests)):
-                self.refused.add(max(self.text_of(int(numbers[each])), table.column(TEXT)[int(order[each])].as_py()))
+                number, text = int(numbers[each]), table.column(TEXT)[int(order[each])].as_py()
+                self._rivals.setdefault(number, set()).update((self.text_of(number), text))
         new = ~known
         if not new.any():
             return
@@ -122,9 +128,12 @@ class IdCollector:
         at = np.minimum(np.searchsorted(self._numbers, numbers), len(self._numbers) - 1)
         same: npt.NDArray[np.bool_] = self._numbers[at] == numbers
         shared = np.flatnonzero(same)
-        for each in shared[self._digests[at[shared]] != text_digests(pc.take(texts, pa.array(shared)))]:
-            self.refused.discard(texts[int(each)].as_py())  # another text of the delivery may have won over it
-            self.refused.add(self.text_of(int(numbers[each])))
+        apart = self._digests[at[shared]] != text_digests(pc.take(texts, pa.array(shared)))
+        contested = np.isin(numbers[shared], np.fromiter(self._rivals, np.int64, len(self._rivals)))
+        for each in shared[apart | contested]:
+            number = int(numbers[each])
+            self._rivals.setdefault(number, set()).add(self.text_of(number))
+            self._stored[number] = texts[int(each)].as_py()
         return same
 
     def write(self, out: Path, wanted: Ids, *, memory_rows: int) -> None:
@@ -152,7 +161,7 @@ class IdCollector:
             if other is None:
                 best[number] = (text, place)
             else:
-                self.refused.add(max(text, other[0]))
+                self._rivals.setdefault(number, set()).update((text, other[0]))
                 best[number] = min((text, place), other)
         return np.array([place for _, place in best.values()], dtype=np.intp)
 

@@ -86,6 +86,11 @@ def test_the_defaults_are_those_of_movielens() -> None:
         ("timestamp_format='%d/%m'", "does not say the year, the month and the day"),
         ("timestamp_format='%Q'", "this is not a pattern of strptime"),
         ("timestamp_format='%d/%m/%Y'", "timestamp_format (%d/%m/%Y) has no zone: set timezone, for example to UTC, or add %z"),
+        (
+            "timestamp_format='%Y-%m-%d %Z'",
+            "%Z is read, but not heeded: write the zone itself in its place, such as UTC, and set",
+        ),
+        ("timestamp_format='%d/%m/%Y %%z'", "timestamp_format (%d/%m/%Y %%z) has no zone"),
         ("timezone=Middle/Earth", "there is no such time zone: give a name such as UTC, Europe/Berlin"),
         ("timezone=../../etc/passwd", "there is no such time zone"),
         ("nouns.item=''", "at least 1 character"),
@@ -103,7 +108,7 @@ def test_settings_that_contradict_each_other_are_refused_in_one_sentence(given: 
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("pattern", ["%d/%m/%Y %H:%M", "%Y%m%d", "%d %b %Y %I:%M:%S %p", "%Y-%j"])
+@pytest.mark.parametrize("pattern", ["%d/%m/%Y %H:%M", "%Y%m%d", "%d %b %Y %I:%M:%S %p", "%Y-%j", "%Y-%m-%d %%Z"])
 def test_a_pattern_may_say_the_day_in_any_way(pattern: str) -> None:
     assert DataSettings(timestamp_format=pattern, timezone="UTC").timestamp_format == pattern
     assert DataSettings(timestamp_format=f"{pattern} %z").timezone is None

@@ -128,7 +128,7 @@ def test_a_delivery_without_a_good_row_fails_the_run_and_is_recorded(
     capsys.readouterr()
     assert recsys("retrain", "-c", path, "--set", f"data.landing={zone}") == 1
     told = capsys.readouterr().err
-    assert "Nothing was added to films, because no row of the new files (1) is good. bad.csv: rating is outside" in told
+    assert "Nothing was added to films, because no row of the new file is good. bad.csv: rating is outside" in told
     assert recsys("etl", "-c", path, "--landing", zone) == 0, "later runs go on without the file"
     assert "Nothing was added: no file is new." in capsys.readouterr().out
     assert recsys("data", "list", "-c", path, "--json", str(out)) == 0

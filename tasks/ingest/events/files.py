@@ -27,7 +27,18 @@ from tasks.ingest.events.ids import BLANKS
 from tasks.ingest.events.parquet import ParquetEvents, head_of_parquet, holds_timestamps, parquet_schema
 from tasks.ingest.events.reading import EventReading, RowRules
 from tasks.ingest.events.text import EventChunk, TextLayout, cells_of_text, chunk_of_text, fields, lines, standard_cells
-from tasks.tables import FileFormat, file_format, header_of, opened, read_bytes, suffix_of
+from tasks.tables import (
+    NOT_UTF8,
+    FileFormat,
+    file_format,
+    header_of,
+    holds_bytes,
+    no_text,
+    opened,
+    plain_type,
+    read_bytes,
+    suffix_of,
+)
 
 __all__ = ["EventFile", "head_of_file", "open_event_file"]
 
@@ -120,15 +131,20 @@ def _looked_at(path: Path, reading: EventReading) -> tuple[_Opened, list[str]]:
     fields_of = layout_fields(schema.names, columns.names)
     nested = []
     for given in columns.names.values() if len(set(schema.names)) == len(schema.names) else ():
-        kind = schema.field(given).type
+        kind = plain_type(schema.field(given).type)
         if pa.types.is_nested(kind) or pa.types.is_boolean(kind):
             nested.append(f"The column {given} of {path} holds {kind} instead of numbers. Write it as numbers, text or times.")
     faults = [*columns.faults, *nested]
     if nested or (columns.faults and len(set(schema.names)) < len(schema.names)):
         return _Opened(fields_of, {}, names=columns.names), faults
     time = columns.names.get(Columns.TIME)
-    has_timestamps = time is not None and holds_timestamps(schema.field(time).type)
-    head = head_of_parquet(path, columns.names, reading.timezone)
+    has_timestamps = time is not None and holds_timestamps(plain_type(schema.field(time).type))
+    head = dict(head_of_parquet(path, columns.names, reading.timezone))
+    for name, given in columns.names.items():
+        cells = [cell for cell in head[name] if cell is not None] if holds_bytes(schema.field(given).type) else []
+        if cells and 2 * sum(NOT_UTF8 in cell for cell in cells) > len(cells):
+            faults.append(no_text(given, path, schema.field(given).type))
+            del head[name]
     return _Opened(fields_of, head, names=columns.names, has_timestamps=has_timestamps), faults
 
 
@@ -190,7 +206,10 @@ def _whole_lines(path: Path, file: BinaryIO, skip: int, size: int) -> Iterator[b
 
 def _of_text(path: Path, found: FileFormat, reading: EventReading) -> tuple[_Opened, list[str]]:
     """Return the columns and first rows of a text, and the faults of its columns."""
-    without = _without_header(path, found.head) if reading.read_columns == Columns.EVENT else None
+    without = _without_header(path, found.head) if set(reading.read_columns) <= set(Columns.EVENT) else None
+    if without is not None:
+        read = {name: name for name in reading.read_columns}
+        without = replace(without, fields=layout_fields(without.fields, read))
     try:
         header = header_of(path, found, reading.known_names)
     except SourceError:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.identity import numbers_of
-from tasks.tables import NUMBER, TEXT
+from tasks.tables import NOT_UTF8, NUMBER, TEXT
 
 __all__ = ["BLANKS", "LONGEST_ID", "MISSING", "TextIds", "read_ids", "trimmed"]
 
@@ -70,7 +70,7 @@ def read_ids(cells: pa.Array, refused: Collection[str] = ()) -> TextIds:
     found = {
         "is missing": None,
         f"is longer than {LONGEST_ID} bytes": pc.greater(pc.binary_length(texts), LONGEST_ID),
-        "has bytes that are not UTF-8": pc.match_substring(texts, "\ufffd"),
+        "has bytes that are not UTF-8": pc.match_substring(texts, NOT_UTF8),
         "has a control character": pc.match_substring_regex(texts, r"\p{Cc}"),
         "has the number of another id": pc.is_in(texts, value_set=pa.array(sorted(refused), texts.type)),
     }

@@ -21,7 +21,7 @@ from tasks.ingest.events.judging import texts_of
 from tasks.ingest.events.reading import RowRules
 from tasks.ingest.events.text import EventChunk, chunk_of_frame, kinds_of, standard_cells
 from tasks.ingest.events.times import seconds_of_timestamps
-from tasks.tables import DAMAGE
+from tasks.tables import DAMAGE, decoded
 
 __all__ = ["ParquetEvents", "head_of_parquet", "holds_timestamps", "parquet_schema"]
 
@@ -95,18 +95,17 @@ def head_of_parquet(path: Path, names: dict[str, str], timezone: str | None) -> 
 
 
 def _as_text(cells: pa.Array, timezone: str | None) -> pa.Array:
+    cells = decoded(cells)
     if holds_timestamps(cells.type):
         return seconds_of_timestamps(cells, timezone).cast(pa.string())
-    if pa.types.is_dictionary(cells.type):
-        cells = cells.dictionary_decode()
     return texts_of(cells.to_pandas()) if pa.types.is_floating(cells.type) else pc.cast(cells, pa.string(), safe=False)
 
 
 def _plain(name: str, cells: pa.Array, rules: RowRules) -> pd.Series[Any]:
     """Return numbers as numpy numbers, times as UTC seconds, and everything else as text."""
+    cells = decoded(cells)
     kind = cells.type
-    is_text = kinds_of(rules)[name] == "text"
-    if is_text:
+    if kinds_of(rules)[name] == "text":
         return pd.Series(pd.arrays.ArrowExtensionArray(_as_text(cells, rules.reading.timezone)))
     if holds_timestamps(kind):
         cells = seconds_of_timestamps(cells, rules.reading.timezone)

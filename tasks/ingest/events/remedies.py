@@ -40,7 +40,7 @@ REMEDIES = (  # the first whose text occurs in the reason
     ("is negative", "the smallest is 0"),
     ("is longer than", f"shorten the ids to {LONGEST_ID} bytes, for example to a digest of them"),
     ("control character", "remove tabs, line ends and other control characters from the ids"),
-    ("not UTF-8", "save the file as UTF-8"),
+    ("not UTF-8", "save the file as UTF-8; in a Parquet file, write the column as text"),
     ("the number of another id", "rename one of the two ids; this happens to one in 200,000 datasets of ten million ids"),
     ("cell", "give each row one cell for each column, and quote cells that contain the separator"),
 )

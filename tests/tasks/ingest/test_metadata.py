@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from configs.errors import SourceError
+from configs.settings import DataSettings
 from tasks.ingest import (
     DescriptionFile,
     described,
@@ -20,10 +22,11 @@ from tasks.ingest import (
     public,
     read_descriptions,
     seeded,
+    table_readings,
     with_events,
     with_times,
 )
-from tasks.tables import ItemModel, UserModel
+from tasks.tables import DatasetProperties, ItemModel, UserModel
 from tests.tasks.landed import NOW, SETTLED, Place, events
 
 HOUR, LATEST = 3600, 2_000_000_000
@@ -334,3 +337,25 @@ def test_a_table_that_an_earlier_version_stored_gets_a_time_for_each_cell() -> N
     assert found["rated"].tolist() == [True, False, True] and with_times("items", found) is found
     late = found.assign(title_at=8_999_999_999)
     assert described("items", late, item(1, "new", 9), LATEST)[0]["title"].tolist() == ["new", "B", ""]
+
+
+def test_bytes_of_parquet_are_text_and_uuids_have_their_usual_form(tmp_path: Path) -> None:
+    keys = [UUID(int=number) for number in (1, 2)]
+    columns = {
+        "item_id": pa.array([key.bytes for key in keys], pa.binary(16)),
+        "title": pa.array([b"Alien", "Amélie".encode()]),
+        "genres": pa.array([b"Horror", b"Drama"]).dictionary_encode(),
+        "poster": pa.array([b"\xff\xd8", b"\xff\xd9"]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "items.parquet")
+    readings = table_readings(DataSettings(), DatasetProperties(item_ids="text"))
+    found = read_descriptions(tmp_path / "items.parquet", "items", 5, LATEST, readings)
+    assert found.ids is not None and found.ids["text"].to_pylist() == [str(key) for key in keys]
+    assert found.frame["title"].tolist() == ["Alien", "Amélie"] and found.frame["genres"].tolist() == ["Horror", "Drama"]
+    assert found.extra_columns == ("poster",), "bytes that nobody reads are no fault"
+
+
+def test_bytes_of_parquet_that_are_no_text_are_told_with_their_column_and_type(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"item_id": [1], "title": [b"\xff"]}), tmp_path / "items.parquet")
+    with pytest.raises(SourceError, match=r"The column title of .*items.parquet holds binary whose bytes are no text in UTF-8"):
+        read_descriptions(tmp_path / "items.parquet", "items", 5, LATEST)

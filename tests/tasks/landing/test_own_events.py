@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from configs.errors import SettingsError, VersionCorruptError
+from configs.errors import DataRefusedError, SettingsError, VersionCorruptError
 from configs.settings import DataSettings
 from models.identity import number_of, numbers_of
 from tasks.datasets import (
@@ -247,6 +248,23 @@ def test_a_removed_user_leaves_no_text_and_comes_back_with_it(tmp_path: Path) ->
     back = place.land(now=LATER).dataset
     assert content(back) == content(before)
     assert text in set(external_ids(place.store, back, "user_id"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("good", ["left out", "removed", ""])
+def test_a_delivery_is_refused_only_if_no_row_is_good_whether_or_not_the_good_ones_are_kept(good: str, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    data = {"columns": {"weight": "kind"}, "weights": {"view": 1, "bot": 0}, "feedback": "implicit"}
+    place.data = DataSettings.model_validate({"dataset": NAME, **data})
+    header = "user_id,item_id,timestamp,kind\n"
+    place.put("first.csv", f"{header}1,1,1600000000,view\n2,1,1600000001,view\n")
+    place.land(now=LATER)
+    remove(place.store, NAME, Removal("test", "test", user=2), place.settings, place.engine.work_dir, LATER)
+    row = {"left out": "1,2,1600000002,bot\n", "removed": "2,2,1600000002,view\n", "": ""}[good]
+    place.put("next.csv", f"{header}{row}1,1,1600000003,gift\n")
+    landed = place.land(now=LATER)
+    assert [account.quarantined for account in landed.accounts] == [1]
+    with contextlib.nullcontext() if good else pytest.raises(DataRefusedError, match="no row of the new file is good"):
+        landed.refuse()
 
 
 def read_ids(place: Place, key: str) -> set[str]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -329,3 +332,18 @@ def test_times_of_descriptions_are_only_used_if_they_are_in_seconds(tmp_path: Pa
 def test_what_the_settings_refuse_is_said_before_the_file_is_written(tmp_path: Path) -> None:
     path = events_file(tmp_path, user_id=None, **{f"user {'x' * 200}": np.arange(800) // 20})
     assert any("the settings are refused as they are" in said and "data.columns.user" in said for said in proposed(path).blocking)
+
+
+def test_bytes_and_uuids_of_parquet_are_surveyed_as_text(tmp_path: Path) -> None:
+    cells = pd.read_csv(events_file(tmp_path / "numbers"))
+    users = pa.array([UUID(int=int(user)).bytes for user in cells["user_id"]], pa.binary(16))
+    items = pa.array([f"p{item}".encode() for item in cells["item_id"]])
+    columns = {
+        "user_id": users,
+        "item_id": items,
+        "timestamp": cells["timestamp"],
+        "thumbnail": pa.array([b"\xff\xd8"] * len(cells)),
+    }
+    (tmp_path / "bytes").mkdir()
+    pq.write_table(pa.table(columns), path := tmp_path / "bytes" / "events.parquet")
+    assert settings_of(proposed(path), path, tmp_path).data.id_type.user in ("auto", "text")

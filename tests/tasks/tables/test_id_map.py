@@ -66,6 +66,18 @@ def test_a_text_of_the_dataset_keeps_its_number(tmp_path: Path) -> None:
     assert known.tolist() == [True, False] and ids.refused == {"bob"}
 
 
+@given(stored=st.integers(-1, 3), chunks=st.lists(st.permutations("abcd"), min_size=1, max_size=4), cut=st.integers(1, 4))
+def test_of_texts_with_one_number_the_stored_one_stays_or_else_the_least_in_any_order_of_chunks(
+    stored: int, chunks: list[list[str]], cut: int, tmp_path_factory
+) -> None:
+    kept = "abcd"[stored] if stored >= 0 else min(text for chunk in chunks for text in chunk[:cut])
+    ids = IdCollector("user_id", tmp_path_factory.mktemp("ids"))
+    for chunk in chunks:
+        ids.add(table(chunk[:cut], [5] * cut))
+    ids.compare(np.array([4, 5] if stored >= 0 else [4], dtype=np.int64), pa.array(["x", kept] if stored >= 0 else ["x"]))
+    assert ids.refused == {text for chunk in chunks for text in chunk[:cut]} - {kept}
+
+
 def test_the_digest_of_a_pair_depends_on_both_and_is_the_same_in_every_process() -> None:
     numbers, texts = np.array([1, 2, 1], dtype=np.int64), pa.array(["a", "a", "b"])
     found = id_digests(numbers, texts)

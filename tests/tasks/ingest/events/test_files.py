@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from configs.errors import SourceError
 from configs.settings import ValidationSettings
-from tasks.ingest import open_event_file
+from tasks.ingest import EventReading, open_event_file
 from tasks.ingest.events import files as event_files
 from tasks.ingest.events import text as event_text
 from tests import synthetic
@@ -57,6 +57,17 @@ def test_every_format_gives_the_same_events_in_file_order(
     assert len(quarantined) == 0
     pd.testing.assert_frame_equal(accepted.drop(columns="row"), frame.astype({"rating": float}))
     assert (accepted["row"] == np.arange(len(frame))).all()
+
+
+@pytest.mark.parametrize("write", [synthetic.write_csv, synthetic.write_dat, synthetic.write_u_data, synthetic.write_atomic])
+def test_the_rating_of_every_format_is_not_read_if_events_have_none(
+    write: Callable[[Path, pd.DataFrame], Path], tmp_path: Path
+) -> None:
+    frame = synthetic.interactions(60, 40, 25)
+    file = open_event_file(write(tmp_path, frame), SETTINGS, NOW, reading=EventReading(has_rating=False))
+    accepted = pd.concat([chunk.accepted for chunk in file.chunks()], ignore_index=True)
+    pd.testing.assert_frame_equal(accepted.drop(columns="row"), frame.assign(rating=1.0))
+    assert file.extra_columns == ("rating",) and len(file.raw()) == len(frame)
 
 
 @pytest.mark.parametrize("chunk_rows", [1_000_000, 7])

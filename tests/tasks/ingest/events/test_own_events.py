@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -120,6 +121,52 @@ def test_bytes_that_are_not_utf8_make_only_their_row_bad(tmp_path: Path) -> None
     path.write_bytes(b"user_id,item_id,rating,timestamp\nu1,2,4,1700000000\n\xff\xfe,2,4,1700000000\n")
     accepted, quarantined, _, _ = read(path)
     assert len(accepted) == 1 and quarantined["reasons"].tolist() == ["user_id has bytes that are not UTF-8"]
+
+
+UUIDS = [UUID(int=number) for number in (1, 2**127 + 5, 3)]
+KINDS_OF_BYTES: dict[str, tuple[pa.Array, list[str]]] = {
+    "binary": (pa.array([b"a", "é".encode(), b"a"], pa.binary()), ["a", "é", "a"]),
+    "large": (pa.array([b"a", b"b", b"c"], pa.large_binary()), ["a", "b", "c"]),
+    "view": (pa.array([b"a", b"b", b"c"], pa.binary_view()), ["a", "b", "c"]),
+    "dictionary": (pa.array([b"a", b"b", b"a"]).dictionary_encode(), ["a", "b", "a"]),
+    "fixed": (pa.array([b"abc", b"abd", b"abe"], pa.binary(3)), ["abc", "abd", "abe"]),
+    "uuid": (pa.array([each.bytes for each in UUIDS], pa.uuid()), [str(each) for each in UUIDS]),
+    "bytes of uuid": (pa.array([each.bytes for each in UUIDS], pa.binary(16)), [str(each) for each in UUIDS]),
+}
+
+
+def parquet_of_users(folder: Path, users: pa.Array) -> Path:
+    table = {
+        "user_id": users,
+        "item_id": range(len(users)),
+        "rating": [4.0] * len(users),
+        "timestamp": [1_700_000_000] * len(users),
+    }
+    pq.write_table(pa.table(table), folder / "events.parquet")
+    return folder / "events.parquet"
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_BYTES)
+def test_bytes_of_parquet_are_text_and_uuids_have_their_usual_form(kind: str, tmp_path: Path) -> None:
+    cells, texts = KINDS_OF_BYTES[kind]
+    accepted, quarantined, ids, _ = read(parquet_of_users(tmp_path, cells))
+    assert [ids[Columns.USER][number] for number in accepted["user_id"]] == texts and not len(quarantined)
+
+
+def test_bytes_of_parquet_that_are_numbers_are_numbers(tmp_path: Path) -> None:
+    accepted, quarantined, ids, _ = read(parquet_of_users(tmp_path, pa.array([b"7", b"8", b"9"])))
+    assert accepted["user_id"].tolist() == [7, 8, 9] and not len(quarantined) and not ids
+
+
+def test_bytes_of_parquet_that_are_no_text_make_their_row_bad_or_the_column(tmp_path: Path) -> None:
+    path = parquet_of_users(tmp_path, pa.array([b"a", b"\xff\xfe", b"c"]))
+    accepted, quarantined, _, _ = read(path)
+    assert accepted["item_id"].tolist() == [0, 2] and quarantined["reasons"].tolist() == ["user_id has bytes that are not UTF-8"]
+    path = parquet_of_users(tmp_path, pa.array([bytes([number]) * 20 for number in (200, 210, 220)], pa.binary(20)))
+    said = r"^The column user_id of .*events.parquet holds fixed_size_binary\[20\] whose bytes are no text in UTF-8. Write it as text"
+    with pytest.raises(SourceError, match=said) as caught:
+        read(path)
+    assert "Also" not in str(caught.value)
 
 
 TIMES = {
