@@ -27,6 +27,11 @@ INFRA = ROOT / "infra"
 CONTENT: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
 SERVICES: dict[str, dict[str, Any]] = CONTENT["services"]
 DOCKERFILES = sorted((INFRA / "docker").glob("*.Dockerfile"))
+AREAS = (
+    "datasets/", "landing/", "histories/", "models/", "promotions/", "decisions/", "audits/", "drift/", "runs/", "leases/",
+    "handed-over/", "searches/", "comparisons/", "exposures/",
+)  # fmt: skip
+"""The areas of a store (docs/architecture.md)."""
 
 
 def test_every_service_has_limits_a_health_check_and_no_privileges() -> None:
@@ -274,7 +279,7 @@ def test_services_find_each_other_on_this_machine(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("role", ["worker", "trainer", "api"])
 def test_a_policy_names_its_bucket_its_keys_and_no_more_rights_than_the_store_uses(role: str) -> None:
-    policy = json.loads((INFRA / "iam" / f"{role}.json").read_text())
+    policy = read_policy(role)
     known = {
         "s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts",
     }  # fmt: skip
@@ -286,19 +291,33 @@ def test_a_policy_names_its_bucket_its_keys_and_no_more_rights_than_the_store_us
         else:
             assert all(place.startswith("arn:aws:s3:::recsys/production/") for place in statement["Resource"])
 
-    def may(action: str, key: str) -> bool:
-        place = f"arn:aws:s3:::recsys/production/{key}"
-        return any(
-            action in statement["Action"] and any(fnmatch(place, pattern) for pattern in statement["Resource"])
-            for statement in policy["Statement"]
-        )
+    promotion = "promotions/movie-ranker/00000001.json"
+    assert may(policy, "s3:PutObject", promotion) == (role == "worker"), "not exactly the worker may promote"
+    assert may(policy, "s3:PutObject", "models/movie-ranker/v/model.safetensors") == (role == "worker")
+    assert not may(policy, "s3:DeleteObject", "models/movie-ranker/v/model.safetensors"), "a version can be removed"
+    assert may(policy, "s3:GetObject", "models/movie-ranker/v/manifest.json") == (role != "trainer")
 
-    assert may("s3:PutObject", "promotions/movie-ranker/00000001.json") == (role == "worker"), (
-        "not exactly the worker may promote"
+
+def test_the_worker_replaces_histories_and_the_api_reads_them() -> None:
+    key = "histories/movies/00000001-abc-def"
+    right = {
+        role: {action for action in ("Get", "Put", "Delete") if may(read_policy(role), f"s3:{action}Object", key)}
+        for role in ("worker", "trainer", "api")
+    }
+    assert right == {"worker": {"Get", "Put", "Delete"}, "trainer": set(), "api": {"Get"}}
+
+
+def read_policy(role: str) -> dict[str, Any]:
+    policy: dict[str, Any] = json.loads((INFRA / "iam" / f"{role}.json").read_text())
+    return policy
+
+
+def may(policy: dict[str, Any], action: str, key: str) -> bool:
+    place = f"arn:aws:s3:::recsys/production/{key}"
+    return any(
+        action in statement["Action"] and any(fnmatch(place, pattern) for pattern in statement["Resource"])
+        for statement in policy["Statement"]
     )
-    assert may("s3:PutObject", "models/movie-ranker/v/model.safetensors") == (role == "worker")
-    assert not may("s3:DeleteObject", "models/movie-ranker/v/model.safetensors"), "a version can be removed"
-    assert may("s3:GetObject", "models/movie-ranker/v/manifest.json") == (role != "trainer")
 
 
 def may_list(policy: dict[str, Any], prefix: str | None) -> bool:
@@ -318,9 +337,9 @@ def may_list(policy: dict[str, Any], prefix: str | None) -> bool:
 @pytest.mark.parametrize(
     ("role", "areas"),
     [
-        ("worker", {"", "datasets/", "landing/", "models/", "promotions/", "leases/", "drift/", "handed-over/", "exposures/"}),
-        ("trainer", {"datasets/", "handed-over/"}),
-        ("api", {"models/", "promotions/"}),
+        ("worker", {"", *AREAS}),
+        ("trainer", {"datasets/", "handed-over/", "comparisons/", "searches/"}),
+        ("api", {"models/", "promotions/", "histories/"}),
     ],
 )
 def test_a_role_lists_its_own_prefixes_and_never_the_bucket_or_another_store_in_it(role: str, areas: set[str]) -> None:
@@ -329,10 +348,9 @@ def test_a_role_lists_its_own_prefixes_and_never_the_bucket_or_another_store_in_
     `StringLikeIfExists` would allow it, and such a listing shows the keys of all stores in the bucket. The price is that S3 answers
     403 for an absent object. The store then lists the object's name, which the role may (`S3Errors`).
     """
-    policy = json.loads((INFRA / "iam" / f"{role}.json").read_text())
+    policy = read_policy(role)
     for wide in (None, "", "p", "production", "production-old/", "staging/", "staging/models/"):
         assert not may_list(policy, wide), wide
-    every = {"", "datasets/", "landing/", "models/", "promotions/", "leases/", "drift/", "handed-over/", "exposures/"}
-    assert {area for area in every if may_list(policy, f"production/{area}")} == areas
+    assert {area for area in ("", *AREAS) if may_list(policy, f"production/{area}")} == areas
     for area in areas - {""}:
         assert may_list(policy, f"production/{area}name/version/an-object"), "it could not find out that an object is absent"

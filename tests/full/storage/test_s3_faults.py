@@ -28,7 +28,8 @@ pytestmark = [
 ]
 PART = volume(8, 32) << 20
 LARGE = 6 * PART + PART // 4  # seven parts: 50 MB, or 200 MB
-AREAS = {"datasets", "models", "promotions", "drift", "runs", "handed-over", "exposures"}
+AREAS = {"datasets", "histories", "models", "promotions", "drift", "runs", "handed-over", "exposures"}
+PASSING = {"histories", "handed-over"}  # the worker replaces or removes them
 IAM = Path(__file__).parents[3] / "infra" / "iam"
 
 
@@ -199,7 +200,7 @@ def as_bucket_policy(role: str, user: str) -> dict[str, Any]:
     [
         ("worker", AREAS, AREAS),
         ("trainer", {"handed-over"}, {"datasets", "handed-over"}),
-        ("api", {"exposures"}, {"models", "promotions"}),
+        ("api", {"exposures"}, {"histories", "models", "promotions"}),
     ],
 )
 def test_each_roles_policy_lets_it_do_its_work_and_no_more(
@@ -224,7 +225,9 @@ def test_each_roles_policy_lets_it_do_its_work_and_no_more(
             with pytest.raises(StoreDeniedError):
                 theirs.put_new(f"{key}/new", b"y")
             assert not owner.exists(f"{key}/new")
-        if (role, area) != ("worker", "handed-over"):  # nobody removes what is stored
+        if role == "worker" and area in PASSING:
+            theirs.delete(f"{key}/old")
+        else:  # nobody removes what is stored
             with pytest.raises(StoreDeniedError):
                 theirs.delete(f"{key}/old")
     elsewhere = store(user, "other-environment")
