@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -152,8 +152,8 @@ def recbole_config(
 ) -> Iterator[Any]:
     """Provide RecBole's Config for `model` on `interactions`.
 
-    The split is leave-one-out by time with full ranking. While the context is open, the working directory of the process is a
-    temporary folder, which takes all files that RecBole writes.
+    The split is leave-one-out by time with full ranking. While the context is open, a temporary folder takes all files that RecBole
+    writes in this thread.
 
     Args:
         interactions: The columns user_id, item_id and timestamp, in source order.
@@ -162,9 +162,7 @@ def recbole_config(
         catalogue: Items that RecBole must know even if no event has them.
     """
     prepare()
-    from recbole.config import Config
-
-    with tempfile.TemporaryDirectory(prefix="recsys-recbole-") as folder, _untouched():
+    with tempfile.TemporaryDirectory(prefix="recsys-recbole-") as folder, _logging_into(folder):
         place = Path(folder) / "events"
         place.mkdir()
         frame = interactions[["user_id", "item_id", "timestamp"]]
@@ -173,9 +171,9 @@ def recbole_config(
         if catalogue is not None:
             pd.DataFrame({f"{ITEM}:token": catalogue}).to_csv(place / "events.item", sep="\t", index=False)
             load["item"] = [ITEM]
-        os.chdir(folder)
         given = {
             "data_path": folder,
+            "checkpoint_dir": f"{folder}/saved",
             "load_col": load,
             "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
             "train_neg_sample_args": None,
@@ -184,12 +182,66 @@ def recbole_config(
             "state": "ERROR",
             "show_progress": False,
         }
-        arguments, sys.argv = sys.argv, sys.argv[:1]  # RecBole parses the command line
-        try:
-            config = Config(model=model, dataset="events", config_dict=given | settings)
-        finally:
-            sys.argv = arguments
-        yield config
+        yield _config(model, given | settings)
+
+
+def _config(model: str | type[nn.Module], settings: dict[str, Any]) -> Any:
+    from recbole.config import Config
+
+    class OwnConfig(Config):  # type: ignore[misc]
+        """RecBole's Config without its effects on the process."""
+
+        def _load_cmd_line(self) -> dict[str, Any]:
+            """Take no setting from the command line, which is ours."""
+            return {}
+
+        def _init_device(self) -> None:
+            """Choose the device. RecBole would also hide the other GPUs from the process."""
+            final = self.final_config_dict
+            on_gpu = str(final["gpu_id"]) != "" and torch.cuda.is_available()  # a number, or several
+            final |= {"single_spec": True, "local_rank": 0, "device": torch.device("cuda" if on_gpu else "cpu")}
+
+    config = OwnConfig(model=model, dataset="events", config_dict=settings)
+    config.__class__ = Config  # which can be pickled, for checkpoints
+    return config
+
+
+class _Logs:
+    """What RecBole's trainers log, in a folder."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder, self._writers = folder, contextlib.ExitStack()
+        self.close = self._writers.close
+
+    def open(self) -> Any:
+        from recbole.utils.utils import SummaryWriter
+
+        return self._writers.enter_context(SummaryWriter(f"{self._folder}/log_tensorboard"))
+
+
+_logs: ContextVar[_Logs | None] = ContextVar("_logs", default=None)
+
+
+@contextlib.contextmanager
+def _logging_into(folder: str) -> Iterator[None]:
+    """Let the trainers that this thread makes log into a folder. RecBole has no setting for it."""
+    for name in ("recbole.utils", "recbole.trainer.trainer"):  # the latter takes it from the former when it is imported
+        if name in sys.modules:
+            sys.modules[name].get_tensorboard = _tensorboard  # type: ignore[attr-defined]
+    logs = _Logs(folder)
+    before = _logs.set(logs)
+    try:
+        yield
+    finally:
+        _logs.reset(before)
+        logs.close()
+
+
+def _tensorboard(logger: logging.Logger) -> Any:
+    from recbole.utils.utils import get_tensorboard
+
+    logs = _logs.get()
+    return get_tensorboard(logger) if logs is None else logs.open()
 
 
 class _Found(dict[str, Any]):
@@ -213,23 +265,6 @@ def _part(dataset: Any, part: Any, sequential: bool) -> pd.DataFrame:
         lengths = feature["item_length"].tolist()
         frame["history"] = [raw(ITEM, row[:n]).tolist() for row, n in zip(feature["item_id_list"], lengths, strict=True)]
     return frame
-
-
-@contextlib.contextmanager
-def _untouched() -> Iterator[None]:
-    """Restore the working directory, visible GPUs and log handlers on exit."""
-    folder, visible = Path.cwd(), os.environ.get("CUDA_VISIBLE_DEVICES")
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    try:
-        yield
-    finally:
-        os.chdir(folder)
-        root.handlers, root.level = handlers, level
-        if visible is None:
-            os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-        else:
-            os.environ["CUDA_VISIBLE_DEVICES"] = visible
 
 
 def prepare() -> None:

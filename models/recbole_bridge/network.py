@@ -196,5 +196,5 @@ def _drawing(seed: int, loader: Any) -> Iterator[None]:
 
 
 def visible_gpus() -> str:
-    """Return the GPUs that RecBole may use. It hides all others from the process."""
+    """Return the GPUs that this process may use, as RecBole writes them."""
     return os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +107,33 @@ def test_a_model_is_loaded_from_safetensors_json_and_parquet_with_the_same_score
     needs_events = model._settings.model in ("LightGCN", "ItemKNN")
     assert (tmp_path / "events.parquet").exists() == needs_events
     assert torch.equal(RecBoleModel.load(tmp_path).scores(parts.test), model.scores(parts.test))
+
+
+def test_a_server_keeps_its_folder_arguments_gpus_and_log_while_it_loads_a_version(
+    trained: tuple[RecBoleModel, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other threads open files by relative names meanwhile."""
+    model, _ = trained
+    model.save(tmp_path / "version")
+    (tmp_path / "server").mkdir()
+    monkeypatch.chdir(tmp_path / "server")
+    monkeypatch.setattr(sys, "argv", ["server", "--embedding_size=7"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    seen, loaded = [], threading.Event()
+
+    def look() -> tuple[str, int, str, list[logging.Handler]]:
+        return os.getcwd(), id(sys.argv), os.environ["CUDA_VISIBLE_DEVICES"], list(logging.getLogger().handlers)
+
+    def watch() -> None:
+        while not loaded.wait(0.0005):
+            seen.append(look())
+
+    before, watching = look(), threading.Thread(target=watch)
+    watching.start()
+    RecBoleModel.load(tmp_path / "version")
+    loaded.set()
+    watching.join()
+    assert seen and all(each == before for each in seen) and list(Path().iterdir()) == []
 
 
 def test_who_is_unknown_to_a_model_gets_the_popular_items(trained: tuple[RecBoleModel, Any], parts: Split) -> None:
