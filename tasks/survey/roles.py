@@ -80,7 +80,8 @@ def table_kind(columns: Sequence[SurveyedColumn], item: str | None = None, user:
 
 
 def roles_of(columns: Sequence[SurveyedColumn], kind: TableKind) -> Roles:
-    """Return what the columns of a table would be mapped to."""
+    """Return what the columns of a table would be mapped to. A column without a name, such as an index, cannot be named."""
+    columns = [column for column in columns if column.name]
     if kind == "events":
         return _of_events(columns)
     wanted = {

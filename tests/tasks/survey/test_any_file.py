@@ -100,3 +100,12 @@ def test_a_damaged_zip_and_a_column_that_occurs_twice_are_said_in_one_sentence(t
     pq.write_table(pa.table([pa.array([1]), pa.array([2])], names=["a", "a"]), tmp_path / "twice.parquet")
     with pytest.raises(SourceError, match="two columns with the same name"):
         survey_of(tmp_path / "twice.parquet")
+
+
+def test_an_index_without_a_name_is_passed_over(tmp_path: Path) -> None:
+    path = events_file(tmp_path / "all").parent
+    pd.read_csv(path / "events.csv").to_csv(path / "events.csv", index=True)
+    items = pd.DataFrame({"item_id": np.arange(20) + 100, "title": [f"t {n}" for n in range(20)], "price": np.arange(20) % 7})
+    items.to_csv(path / "items.csv", index=True)
+    assert not proposed(path).blocking
+    assert settings_of(proposed(path), path, tmp_path).data.columns_items.attributes == ("price",)
