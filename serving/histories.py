@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
+from configs.clock import wall_clock
 from configs.errors import RecsysError, VersionCorruptError
 from infra.digests import sha256_of
 from infra.storage import Store
@@ -19,13 +20,15 @@ __all__ = ["HistoryShelf"]
 
 logger = logging.getLogger(__name__)
 LOOK_S = 10.0  # seconds between two looks for newer files, and for those that a removal has deleted
+LEFT_S = 3600.0  # seconds after which a copy that nobody writes to was left by a killed worker
 
 
 class HistoryShelf:
     """Keeps the newest histories of each served dataset mapped.
 
     A file on this machine is mapped at once. One that must be fetched first is fetched in a thread, so no start and no request waits for
-    it. Without a file, or if the store fails, the users of the dataset are served by their reported events alone.
+    it. A mapped file that the store no longer has is dropped before anything is fetched, because a removal deletes it. Without a file the
+    users of the dataset are served by their reported events alone. If the store fails, what is mapped stays.
     """
 
     def __init__(
@@ -76,14 +79,15 @@ class HistoryShelf:
         self._loop.wake()
 
     def look(self) -> bool:
-        """Look for newer files once. Return False if that failed; what was mapped stays."""
+        """Look for newer files once. Return False if that failed; what was mapped stays, unless the store no longer has it."""
         try:
             with self._looking:
                 self._look(fetching=True)
         except (RecsysError, OSError) as error:
             if str(error) != self._said:
                 logger.warning(
-                    "histories cannot be read; users are served by their reported events", extra={"reason": str(error)}
+                    "newer histories cannot be read; users without mapped ones are served by their reported events",
+                    extra={"reason": str(error)},
                 )
             self._said = str(error)
             return False
@@ -91,35 +95,48 @@ class HistoryShelf:
         return True
 
     def _look(self, *, fetching: bool) -> None:
-        mapped = {dataset: found for dataset, found in self._mapped.items() if dataset in self._datasets}
+        datasets, listed = self._datasets, dict[str, list[str]]()
         faults: list[Exception] = []
-        for dataset in sorted(self._datasets):
+        for dataset in sorted(datasets):
             try:
-                found = self._newest(dataset, mapped.get(dataset), fetching=fetching)
+                listed[dataset] = [key.rpartition("/")[2] for key in self._store.list(f"histories/{dataset}/")]
+            except (RecsysError, OSError) as error:
+                faults.append(error)
+        mapped = {dataset: found for dataset, found in self._mapped.items() if dataset in datasets}
+        for dataset, names in listed.items():
+            if dataset in mapped and mapped[dataset].name not in names:
+                del mapped[dataset]  # it may have a user who was removed, so not even until the new one arrives
+        self._serve_from(mapped)
+        for dataset, names in listed.items():
+            try:
+                found = self._newest(dataset, names, mapped.get(dataset), fetching=fetching)
             except VersionCorruptError as error:
                 mapped.pop(dataset, None)
                 faults.append(error)
             except (RecsysError, OSError) as error:
                 faults.append(error)
             else:
-                mapped.pop(dataset, None)
-                if found is not None:
-                    mapped[dataset] = found
-        if mapped != self._mapped:
-            self._mapped = mapped
-        self._on_change(sum(len(found) for found in mapped.values()))
+                mapped |= {} if found is None else {dataset: found}
+        self._serve_from(mapped)
+        if fetching and datasets:
+            used = {
+                dataset: {*names[-1:], mapped[dataset].name if dataset in mapped else ""} for dataset, names in listed.items()
+            }
+            self._forget_copies(datasets, used)
         if faults:
             raise faults[0]
 
-    def _newest(self, dataset: str, mapped: Histories | None, *, fetching: bool) -> Histories | None:
-        keys = list(self._store.list(f"histories/{dataset}/"))
-        if not keys:
-            self._forget_copies(dataset, keep="")
+    def _serve_from(self, mapped: dict[str, Histories]) -> None:
+        self._mapped = dict(mapped)
+        self._on_change(sum(len(found) for found in mapped.values()))
+
+    def _newest(self, dataset: str, names: list[str], mapped: Histories | None, *, fetching: bool) -> Histories | None:
+        if not names:
             return None
-        key = keys[-1]
-        name = key.rpartition("/")[2]
+        name = names[-1]
         if mapped is not None and mapped.name == name:
             return mapped
+        key = f"histories/{dataset}/{name}"
         path = self._store.local_file(key)
         if path is None:
             path = self._folder / dataset / name
@@ -127,7 +144,6 @@ class HistoryShelf:
                 if not fetching:
                     return mapped
                 self._fetch(key, path)
-            self._forget_copies(dataset, keep=name)
         return Histories.open(path, name)
 
     def _fetch(self, key: str, path: Path) -> None:
@@ -144,8 +160,18 @@ class HistoryShelf:
         finally:
             arriving.unlink(missing_ok=True)
 
-    def _forget_copies(self, dataset: str, keep: str) -> None:
-        """Delete the copies of former files. A worker that still maps one keeps it until it looks."""
-        for path in (self._folder / dataset).glob("[0-9]*"):
-            if path.name != keep:
-                path.unlink(missing_ok=True)
+    def _forget_copies(self, datasets: frozenset[str], used: dict[str, set[str]]) -> None:
+        """Delete the copies of former files and of other datasets. A worker that still maps one keeps it until it looks.
+
+        Args:
+            datasets: What is served.
+            used: The names that stay, for each dataset of which the store could list the files.
+        """
+        for path in self._folder.glob("*/*"):
+            dataset = path.parent.name
+            if dataset in datasets and dataset not in used:
+                continue
+            with suppress(FileNotFoundError):  # another worker was faster
+                arriving = path.name.startswith(".") and wall_clock() - path.stat().st_ctime < LEFT_S
+                if path.name not in used.get(dataset, ()) and not arriving:
+                    path.unlink()

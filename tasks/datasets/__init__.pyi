@@ -1,6 +1,6 @@
 from .commit_log import FileAccount, FileKind, LandingLog, LogEntry, Removal, file_id, origin_of
 from .content_digest import EventDigest, IdDigest
-from .histories import history_keys, remember_histories, renew_histories, store_histories
+from .histories import forget_histories, history_keys, remember_histories, renew_histories, store_histories
 from .id_maps import compacted_map, extended_map, map_batches, map_entries
 from .incremental import IncrementalVersion, content_of, landed_manifest
 from .landed_state import LandedState
@@ -61,6 +61,7 @@ __all__ = [
     "extended_map",
     "external_ids",
     "file_id",
+    "forget_histories",
     "history_keys",
     "landed_manifest",
     "last_delivery",

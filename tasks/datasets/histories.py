@@ -2,7 +2,8 @@
 
 The file of the greatest number counts. It is made from the newest version of the dataset, also if the champion was trained on an
 earlier one: a user's history does not depend on the model, and what was removed from the dataset must not be served. It is written
-at a promotion, after a removal, and by `recsys data histories`.
+at a promotion, after a removal, and by `recsys data histories`. A removal deletes it before the removal is recorded, so a run that
+fails or is killed in between leaves too little, never too much.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from infra.digests import sha256_of
 from infra.storage import Store
 from models.columns import Columns
 from models.histories import write_histories
+from tasks.datasets.commit_log import LandingLog
 from tasks.datasets.references import DatasetRef, list_datasets
 from tasks.datasets.versions import external_ids, read_table
 
-__all__ = ["history_keys", "remember_histories", "renew_histories", "store_histories"]
+__all__ = ["forget_histories", "history_keys", "remember_histories", "renew_histories", "store_histories"]
 
 LOG = logging.getLogger("recsys")
 ATTEMPTS = 5  # other runs may add versions, and other writers files, at the same time
@@ -70,21 +72,28 @@ def remember_histories(store: Store, dataset: str) -> None:
         LOG.warning("The histories of %s could not be stored; `recsys data histories` tries it again.", dataset, exc_info=True)
 
 
-def renew_histories(store: Store, dataset: str) -> None:
-    """Replace the stored histories after something was removed from the dataset, if there are any. The former ones are gone first."""
-    if forget_histories(store, dataset):
+def renew_histories(store: Store, dataset: str, *, needed: bool) -> None:
+    """Replace stored histories that are not of the dataset's newest version. The former ones are gone first.
+
+    If none is stored, they are made only if they are `needed`.
+    """
+    keys = history_keys(store, dataset)
+    if keys or needed:
+        version = _newest(store, dataset).version
+        for key in keys:
+            if _version_in(key) != version:
+                store.delete(key)
         remember_histories(store, dataset)
 
 
-def forget_histories(store: Store, dataset: str) -> bool:
-    """Delete the stored files of a dataset. Return whether there was one."""
-    keys = history_keys(store, dataset)
-    for key in keys:
+def forget_histories(store: Store, dataset: str) -> None:
+    """Delete the stored files of a dataset."""
+    for key in history_keys(store, dataset):
         store.delete(key)
-    return bool(keys)
 
 
 def _newest(store: Store, dataset: str) -> DatasetRef:
+    LandingLog(store, dataset).head()  # it completes the version of a removal whose run was killed
     found = [ref for ref in list_datasets(store) if ref.name == dataset]
     if not found:
         raise NotFoundError(

@@ -35,6 +35,8 @@ from tasks.datasets import (
     compacted_map,
     content_of,
     extended_map,
+    forget_histories,
+    history_keys,
     landed_manifest,
     load_dataset_ref,
     map_entries,
@@ -103,14 +105,20 @@ def undo_removal(
 def _recorded(
     store: Store, name: str, settings: LandingSettings, write: Callable[[LandingLog], LogEntry]
 ) -> tuple[DatasetRef, LogEntry]:
-    """Write the next version and log entry, again on the newest state if another run was faster."""
-    for _ in range(settings.max_retries_on_conflict):
-        with suppress(AlreadyExistsError):
-            entry = write(LandingLog(store, name))
-            ref = load_dataset_ref(store, name, entry.version)
-            renew_histories(store, name)
-            return ref, entry
-    raise _raced(name, settings)
+    """Write the next version and log entry, again on the newest state if another run was faster.
+
+    Then the stored histories are those of the newest version, also if there was nothing to write: an earlier run may have failed
+    before it renewed them.
+    """
+    stored = bool(history_keys(store, name))
+    try:
+        for _ in range(settings.max_retries_on_conflict):
+            with suppress(AlreadyExistsError):
+                entry = write(LandingLog(store, name))
+                return load_dataset_ref(store, name, entry.version), entry
+        raise _raced(name, settings)
+    finally:
+        renew_histories(store, name, needed=stored)
 
 
 def _restored(log: LandingLog, removal: Removal, undone: Removal, work_dir: Path, now: float) -> LogEntry:
@@ -235,6 +243,7 @@ def _removed(log: LandingLog, removal: Removal, settings: LandingSettings, work_
         is_release=False,
     )
     watermark = min(head.watermark, reach - settings.allowed_lateness_s)  # a wild time may have moved it
+    forget_histories(log.store, log.dataset)
     return _appended(log, head, after, replace(removal, events=events), watermark, now)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from infra.digests import sha256_of
 from infra.storage.local import LocalStore
 from models.histories import write_histories
 from serving.api.app import create_app
-from serving.histories import HistoryShelf
+from serving.histories import LEFT_S, HistoryShelf
 from tests.serving.versions import START, draw, full_pass, promote_version, publish, settings_of
 
 BASE = [(105, START), (110, START + 60), (120, START + 4000)]
@@ -33,12 +34,17 @@ def put(store: LocalStore, folder: Path, number: int, users: Sequence[int] = (7,
 
 
 class Remote(LocalStore):
-    """A store whose objects must be fetched. It can fail."""
+    """A store whose objects must be fetched. It can fail, and the disk for the copies can be full."""
 
-    fails = False
+    fails = full = False
 
     def local_file(self, key: str) -> Path | None:
         return None
+
+    def fetch(self, key: str, path: Path) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "no space left")
+        super().fetch(key, path)
 
     def list(self, prefix: str = "") -> list[str]:  # type: ignore[override]
         if self.fails:
@@ -94,6 +100,40 @@ def test_a_file_that_is_not_on_this_machine_is_fetched_once_and_former_copies_ar
     put(store, tmp_path, 2, (3,))
     assert shelves[0].look()
     assert [path.name[:8] for path in (tmp_path / "copies/small").iterdir()] == ["00000002"]
+
+
+def test_a_deleted_file_is_dropped_even_if_the_next_one_cannot_be_fetched(tmp_path: Path) -> None:
+    store = Remote(tmp_path / "store")
+    first = put(store, tmp_path, 1, (3, 7))
+    users: list[int] = []
+    shelf = HistoryShelf(store, tmp_path / "copies", on_change=users.append)
+    shelf.serve(["small"])
+    assert shelf.look() and users[-1] == 2
+    store.delete(first)
+    put(store, tmp_path, 2, (3,))
+    store.full = True
+    assert not shelf.look() and shelf.of("small") is None and users[-1] == 0, "a removed user is served"
+    store.full = False
+    assert shelf.look() and users[-1] == 1
+
+
+def test_copies_of_killed_workers_and_of_datasets_that_are_no_longer_served_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, copies = Remote(tmp_path / "store"), tmp_path / "copies"
+    put(store, tmp_path, 1, dataset="small")
+    kept = Path(put(store, tmp_path, 2, dataset="large")).name
+    shelf = HistoryShelf(store, copies)
+    shelf.serve(["small"])
+    assert shelf.look()
+    (copies / "large").mkdir()
+    (copies / "large" / ".00000001-abc.7.8").write_bytes(b"half")
+    shelf.serve(["large"])
+    assert shelf.look() and list((copies / "small").iterdir()) == []
+    assert len(list((copies / "large").iterdir())) == 2, "another worker may be writing to it"
+    monkeypatch.setattr("serving.histories.wall_clock", lambda: time.time() + LEFT_S + 1)
+    assert shelf.look()
+    assert [path.name for path in (copies / "large").iterdir()] == [kept]
 
 
 def test_a_new_champion_does_not_wait_for_a_file_that_is_arriving(tmp_path: Path) -> None:

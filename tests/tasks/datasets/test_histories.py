@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import NotFoundError, StoreUnavailableError
+from configs.errors import AlreadyExistsError, NotFoundError, StoreDeniedError, StoreUnavailableError
 from infra.storage.local import LocalStore
 from models.histories import Histories
-from tasks.datasets import Removal, history_keys, remember_histories, store_histories
+from tasks.datasets import LandingLog, LogEntry, Removal, history_keys, remember_histories, store_histories
 from tasks.landing import remove, undo_removal
 from tests.tasks.landed import NAME, NOW, Place, events
 
@@ -55,6 +55,59 @@ def test_a_removed_user_is_taken_out_at_once_and_comes_back_if_that_is_undone(pl
     undone = Removal(reason="typo", by="me", undoes=2)
     undo_removal(place.store, NAME, undone, place.settings, place.engine.work_dir, NOW)
     assert len(events_of(place, 1)) == 2
+
+
+def take_out(place: Place, user: int) -> None:
+    remove(place.store, NAME, Removal(reason="asked", by="me", user=user), place.settings, place.engine.work_dir, NOW)
+
+
+def test_a_removal_is_recorded_only_after_the_histories_are_gone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    store_histories(place.store, NAME)
+
+    def denied(self: LocalStore, key: str) -> None:
+        raise StoreDeniedError(f"{key} may not be deleted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "delete", denied)
+        with pytest.raises(StoreDeniedError):
+            take_out(place, 1)
+    assert LandingLog(place.store, NAME).removals() == {} and len(events_of(place, 1)) == 2
+    take_out(place, 1)
+    assert events_of(place, 1) == [] and len(events_of(place, 2)) == 1
+
+
+def test_a_removal_that_finds_nothing_renews_histories_that_a_failed_one_had_left(place: Place) -> None:
+    key, _ = store_histories(place.store, NAME)
+    former = place.store.get(key)
+    take_out(place, 1)
+    (renewed,) = history_keys(place.store, NAME)
+    place.store.delete(renewed)
+    place.store.put_new(key, former)
+    with pytest.raises(NotFoundError, match="has nothing of user 1"):
+        take_out(place, 1)
+    assert events_of(place, 1) == [] and len(events_of(place, 2)) == 1
+
+
+def test_a_removal_that_other_runs_overtake_leaves_histories(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    store_histories(place.store, NAME)
+
+    def overtaken(self: LandingLog, entry: LogEntry) -> None:
+        raise AlreadyExistsError(f"{entry.number} is taken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LandingLog, "append", overtaken)
+        with pytest.raises(AlreadyExistsError, match="Other runs added"):
+            take_out(place, 1)
+    assert len(events_of(place, 1)) == 2
+
+
+def test_a_removal_whose_run_was_killed_while_it_was_recorded_counts(place: Place) -> None:
+    take_out(place, 1)
+    head = LandingLog(place.store, NAME).entries()[-1]
+    place.store.delete(f"landing/{NAME}/removals/{head.number:08d}.json")
+    place.store.delete(f"datasets/{NAME}/{head.version}/manifest.json")
+    store_histories(place.store, NAME)
+    assert events_of(place, 1) == [] and len(events_of(place, 2)) == 1
 
 
 def test_a_removal_writes_no_histories_where_there_were_none(place: Place) -> None:
