@@ -85,7 +85,8 @@ def _others(base: History, items: IntArray, times: IntArray, tolerance_s: int, *
     """Return the places of the reported events that the dataset does not have. Each event of the dataset stands for one of them."""
     if not len(items):
         return np.empty(0, np.int64)
-    known: dict[int, list[int]] = {}
+    known: dict[int, list[int]] = {}  # times of the events that stand for none yet
+    latest = dict(zip(base.items.tolist(), base.times.tolist(), strict=True))  # times ascend
     for item, time in zip(base.items.tolist(), base.times.tolist(), strict=True):
         known.setdefault(item, []).append(time)
     events = list(enumerate(zip(items.tolist(), times.tolist(), strict=True)))
@@ -100,9 +101,8 @@ def _others(base: History, items: IntArray, times: IntArray, tolerance_s: int, *
     for place, item, time in left:
         own = known.get(item, [])
         nearest = min(own, key=lambda other: abs(other - time), default=None)
-        if nearest is not None and (abs(nearest - time) <= tolerance_s or (newest and nearest > time)):
-            if abs(nearest - time) <= tolerance_s:
-                own.remove(nearest)
-            continue
-        others.append(place)
+        if nearest is not None and abs(nearest - time) <= tolerance_s:
+            own.remove(nearest)
+        elif not newest or latest.get(item, time) <= time:  # otherwise it is superseded
+            others.append(place)
     return np.array(others, np.int64)

@@ -63,6 +63,9 @@ def test_where_only_the_newest_event_of_an_item_counts_an_older_reported_one_is_
     assert listed(merged([(1, 50)], [(1, 10), (2, 20)], newest=True)) == [(2, 20), (1, 50)]
     assert listed(merged([(1, 50)], [(1, 10), (2, 20)])) == [(1, 10), (2, 20), (1, 50)]
     assert listed(merged([(1, 50)], [(1, 90)], newest=True)) == [(1, 50), (1, 90)]
+    both = merged([(7, 100)], [(7, 50), (7, 100)], newest=True)
+    assert listed(both) == [(7, 100)] and both.count == 1, "the newest one was reported, too"
+    assert listed(merged([(7, 100)], [(7, 50), (7, 102)], newest=True, tolerance_s=5)) == [(7, 100)]
 
 
 def test_the_count_is_that_of_all_events_although_only_the_latest_are_kept() -> None:
