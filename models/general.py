@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from configs.errors import CannotExportError, RecsysError, VersionCorruptError
-from models.inference import Floats
+from models.inference import Floats, check_item_vectors
 from models.loading import load_recommender
 from models.recommender import IntArray, Recommender, Requests
 
@@ -41,6 +41,7 @@ class GeneralModel:
         self._model, self._told = model, False
         self.kind = model.name
         self.item_vectors: Floats = _item_vectors(model)
+        check_item_vectors(self.item_vectors, len(model.catalogue), self.kind)
         self.cold_scores: Floats = np.zeros(len(model.catalogue), np.float32)
         empty = np.empty(0, np.int64)
         self.cold_scores = self._scores(self._requests(empty, empty, np.zeros(2, np.int64), np.zeros(1, np.int64), [None]))[0]
@@ -98,12 +99,14 @@ class GeneralModel:
     def _requests(
         self, items: IntArray, times: IntArray, offsets: IntArray, now: IntArray, user_ids: Sequence[int | None]
     ) -> Requests:
+        last = np.append(times, 0)[offsets[1:] - 1]  # of a request without events, any time
         return Requests(
             user_ids=np.array([NOBODY if user is None else user for user in user_ids], np.int64),
             offsets=offsets,
             item_ids=self._model.catalogue[items],
             timestamps=times,
-            request_times=now,
+            # An event may be a little later than the server's clock, but no request is earlier than its events.
+            request_times=np.where(np.diff(offsets) > 0, np.maximum(now, last), now),
             targets=np.full(len(user_ids), self._model.catalogue[0]),
         )
 

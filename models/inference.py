@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from configs.errors import VersionCorruptError
 from models.kinds import kind_in, serving_class
 
 __all__ = [
@@ -107,7 +108,23 @@ def load_inference_model(folder: Path) -> InferenceModel | WindowModel:
     """Load the model from a version's folder.
 
     Raises:
-        VersionCorruptError: if the folder does not contain a model of a known kind, or its files cannot be read.
+        VersionCorruptError: if the folder does not contain a model of a known kind, its files cannot be read, or its item vectors are
+            of no use.
     """
     loaded: InferenceModel | WindowModel = serving_class(kind_in(folder)).load(folder)
+    check_item_vectors(loaded.item_vectors, len(loaded.cold_scores), loaded.kind)
     return loaded
+
+
+def check_item_vectors(vectors: Floats, items: int, kind: str) -> None:
+    """Check that each item has a vector: with a row too many, items would be similar to the neighbours of those that they resemble.
+
+    Raises:
+        VersionCorruptError: They have another shape, or are not finite.
+    """
+    if vectors.ndim != 2 or len(vectors) != items or not np.isfinite(vectors).all():
+        fault = "are not finite" if vectors.ndim == 2 and len(vectors) == items else f"have the shape {vectors.shape}"
+        raise VersionCorruptError(
+            f"The item vectors of the model {kind} {fault}, but `item_vectors` must return one finite vector for each of the {items} items "
+            "of the catalogue, without a row for padding; mend it and train again."
+        )

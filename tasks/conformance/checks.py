@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from configs.errors import CannotExportError
 from models.recommender import IntArray, Recommender, Requests
 from tasks.conformance.findings import Broken, Report
 from tasks.conformance.invented import NOBODY, UNKNOWN, frozen, with_histories
@@ -68,6 +70,8 @@ def check_answers(model: Recommender, requests: Requests, report: Report) -> boo
     with report.check("An unknown user gets finite scores"):
         for user in (np.int64(5), NOBODY):
             scored(model, replace(requests, user_ids=np.full(len(requests), user, np.int64)))
+    with report.check("Its item vectors, if it has any, are finite, and one for each item"), suppress(CannotExportError):
+        _check_vectors(model)
     if model.max_length is not None:
         most = model.max_length
         with report.check(f"Scores depend on the latest {most} known events"):
@@ -104,6 +108,19 @@ def scored(model: Recommender, requests: Requests) -> FloatArray:
     if wrong:
         raise Broken(f"{wrong} of {scores.size} scores are not finite: give each item a finite number.")
     return scores
+
+
+def _check_vectors(model: Recommender) -> None:
+    found = model.item_vectors()
+    if not isinstance(found, torch.Tensor):
+        raise Broken(f"`item_vectors` returned {type(found).__name__}: return a torch.Tensor.")
+    if found.ndim != 2 or len(found) != len(model.catalogue):
+        raise Broken(
+            f"`item_vectors` returned the shape {tuple(found.shape)}, but it must have a row for each of the {len(model.catalogue)} items "
+            "of the catalogue: leave out the row for padding."
+        )
+    if not bool(torch.isfinite(found).all()):
+        raise Broken("`item_vectors` returned numbers that are not finite: give each item a finite vector.")
 
 
 def differ(found: FloatArray, expected: FloatArray) -> float:

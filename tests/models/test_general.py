@@ -87,6 +87,37 @@ def test_a_model_whose_scores_have_no_use_is_refused_when_it_is_loaded(returned:
         GeneralModel(fitted(Wrong))
 
 
+@pytest.mark.parametrize(
+    ("vectors", "reason"),
+    [
+        (lambda items: torch.ones(items + 1, 4), r"have the shape \(\d+, 4\).* without a row for padding"),
+        (lambda items: torch.ones(items), r"have the shape \(\d+,\)"),
+        (lambda items: torch.full((items, 4), torch.inf), "are not finite"),
+    ],
+)
+def test_a_model_without_one_finite_vector_for_each_item_is_refused_when_it_is_loaded(vectors: Any, reason: str) -> None:
+    class Padded(Popularity):
+        def item_vectors(self) -> torch.Tensor:
+            return vectors(len(self.catalogue))  # type: ignore[no-any-return]
+
+    with pytest.raises(VersionCorruptError, match=reason):
+        GeneralModel(fitted(Padded))
+
+
+def test_no_request_is_earlier_than_its_events_although_they_may_be_later_than_the_clock() -> None:
+    asked: list[list[int]] = []
+
+    class Watching(Popularity):
+        def scores(self, requests: Requests) -> torch.Tensor:
+            asked.append(requests.request_times.tolist())
+            return super().scores(requests)
+
+    served = GeneralModel(fitted(Watching))
+    items, times, offsets = np.array([0, 1, 0]), np.array([5, 300, 6]), np.array([0, 0, 2, 3, 3])
+    served.window_scores(items, times, offsets, np.array([9, 9, 9, 8]), [1, 2, 3, 4])
+    assert asked[-1] == [9, 300, 9, 8]
+
+
 def test_a_model_of_users_gives_the_scores_of_its_own_serving_form(tmp_path: Any) -> None:
     model = NCF(NCFSettings(device="cpu", max_epochs=1))
     model.fit(PARTS.train, PARTS.valid, PARTS.catalogue, seed=0, mask_seen=True)

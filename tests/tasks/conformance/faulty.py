@@ -96,6 +96,10 @@ class Faulty(Recommender):
             raise KeyError("user")
         return torch.from_numpy(scores.astype(np.float64 if self.fault == "doubles" else np.float32))
 
+    def item_vectors(self) -> torch.Tensor:
+        rows = len(self.catalogue) + (self.fault == "has a vector for padding")
+        return torch.full((rows, 2), torch.nan if self.fault == "has vectors that are not finite" else 1.0)
+
     def save(self, folder: Path) -> None:
         write_model(folder, self, {"counts": torch.from_numpy(self._counts)})
         if self.fault == "pickles":

@@ -26,6 +26,8 @@ FAULTS = {
     "counts unknown items": "Events of items outside the catalogue change the scores",
     "only knows users": "It raised KeyError",
     "reads more than max_length": "Events before the latest 3 change the scores",
+    "has a vector for padding": "leave out the row for padding",
+    "has vectors that are not finite": "`item_vectors` returned numbers that are not finite",
     "forgets its settings": "`settings()` returns other settings than it was made with",
     "turns the catalogue": "`catalogue` differs from the item ids that `fit` was given",
     "reports nothing": "did not report an epoch",
