@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from configs.errors import SourceError
 from models.columns import Columns
-from tasks.ingest.events import Checks, TextIds, read_ids, texts_of, trimmed
+from tasks.ingest.events import OTHER_NAMES, Checks, TextIds, read_ids, texts_of, trimmed
 from tasks.ingest.metadata import TABLES, UNDESCRIBED, cleaned, is_said
 from tasks.ingest.table_reading import ATOMIC_NAMES, Kind, TableReading
 from tasks.tables import MILLISECONDS_FROM, column_names, read_cells
@@ -52,24 +52,55 @@ def description_kind(path: Path, readings: Mapping[Kind, TableReading] = PLAIN_T
         readings: How tables are written.
 
     Raises:
-        SourceError: The file has users and items without times, beside columns that describe one of them.
+        SourceError: The file has users and items without times, beside columns that describe one of them, or its one id may be
+            that of either.
     """
     given, is_atomic = _columns(path, readings)
-    fitting: list[Kind] = []
-    has_id = dict.fromkeys(TABLES, False)
-    for kind, table in TABLES.items():
-        names = set(readings[kind].renamed(given, is_atomic=is_atomic))
-        has_id[kind] = table.id in names
-        if has_id[kind] and (table.marks | set(readings[kind].attributes)) & names:
-            fitting.append(kind)
+    if readings["items"].holds_events(given):
+        return None
+    names = {kind: readings[kind].renamed(given, is_atomic=is_atomic) for kind in TABLES}
+    telling = {kind: _telling(kind, readings[kind], given, names[kind]) for kind in TABLES}
+    has_id = {kind: table.id in names[kind] for kind, table in TABLES.items()}
+    fitting = [kind for kind in TABLES if has_id[kind] and telling[kind]]
     if not all(has_id.values()):
         return fitting[0] if fitting else None
+    shared = [name for name, *own in zip(given, *names.values(), strict=True) if own == [table.id for table in TABLES.values()]]
+    if shared:
+        return _kind_by_columns(path, shared[0], telling)
     if fitting and not readings["items"].event_names & set(given):
         raise SourceError(
             f"{path} has {Columns.USER} and {Columns.ITEM}, but no {Columns.TIME}, so it may hold events or describe {fitting[0]}. "
             f"Add the column {Columns.TIME} to events, or remove the id that the file does not describe."
         )
     return None
+
+
+def _telling(kind: Kind, reading: TableReading, given: Sequence[str], names: Sequence[str]) -> frozenset[str]:
+    """Return the columns of a file by which it may describe a kind. `names` are their names in Columns."""
+    marks = TABLES[kind].marks | set(reading.attributes)
+    return frozenset(column for column, name in zip(given, names, strict=True) if name in marks)
+
+
+def _kind_by_columns(path: Path, id_column: str, telling: Mapping[Kind, frozenset[str]]) -> Kind | None:
+    """Return what a file describes whose one column of ids may be that of items and of users, or None if it describes neither.
+
+    The columns decide that only one of the two kinds has and, if both have some, the name of the file.
+    """
+    fitting = [kind for kind in TABLES if telling[kind]]
+    if len(fitting) < 2:
+        return fitting[0] if fitting else None
+    items, users = telling["items"], telling["users"]
+    if (items <= users) != (users <= items):
+        return "users" if items <= users else "items"
+    stem = path.name.lower()
+    named = [kind for kind, table in TABLES.items() if any(word in stem for word in OTHER_NAMES[table.id])]
+    if len(named) == 1:
+        return named[0]
+    raise SourceError(
+        f"{path} may describe items ({', '.join(sorted(items))}) or users ({', '.join(sorted(users))}), whose ids both have the name "
+        f"{id_column}: begin the name of the file with items or users, or rename the id and set data.columns_items.item or "
+        "data.columns_users.user."
+    )
 
 
 def read_descriptions(

@@ -215,11 +215,16 @@ def files_of_folder(folder: Path, data: DataSettings = MOVIELENS, limits: Valida
         if path.name.lower().removesuffix(".gz") in OTHER_TABLES or not _may_be_table(path, reading, tables):
             continue
         try:
-            if kind := _kind(path, tables):
-                descriptions.append((path, kind))
-            else:
-                open_event_file(path, limits, int(wall_clock()), reading=reading_of(data, resolved_properties(data, [path])))
-                events.append(path)
+            kind = _kind(path, tables)
+        except SourceError as error:
+            faults.append(str(error))
+            continue
+        if kind is not None:
+            descriptions.append((path, kind))
+            continue
+        try:
+            open_event_file(path, limits, int(wall_clock()), reading=reading_of(data, resolved_properties(data, [path])))
+            events.append(path)
         except SourceError as error:
             if _is_meant_for_events(path, reading):
                 faults.append(str(error))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -22,6 +22,15 @@ ATOMIC_NAMES = {
 }
 
 
+def _names_of(column: str, given: str | None = None) -> frozenset[str]:
+    """Return the names that events may give to a column."""
+    aliases = (alias for alias, meant in Columns.ALIASES.items() if meant == column)
+    return frozenset((column, *aliases)) if given is None else frozenset({given})
+
+
+EVENT_IDS = (_names_of(Columns.USER), _names_of(Columns.ITEM))
+
+
 @dataclass(frozen=True)
 class TableReading:
     """How the files are written that describe items, or users. The defaults are those of MovieLens.
@@ -32,6 +41,7 @@ class TableReading:
         id_is_text: The ids are text.
         refused: Texts of ids whose rows are bad, because another text has the same number.
         event_names: Columns that events have and tables lack: the time and the rating.
+        event_ids: The names that events may give to the user's id, and those for the item's.
     """
 
     names: Mapping[str, str] = field(default_factory=dict)
@@ -39,6 +49,11 @@ class TableReading:
     id_is_text: bool = False
     refused: frozenset[str] = frozenset()
     event_names: frozenset[str] = frozenset({Columns.TIME, Columns.RATING})
+    event_ids: tuple[frozenset[str], frozenset[str]] = EVENT_IDS
+
+    def holds_events(self, given: Collection[str]) -> bool:
+        """Return whether a file with these columns has users, items, and a time or a rating, by the names that events have."""
+        return not self.event_names.isdisjoint(given) and all(not ids.isdisjoint(given) for ids in self.event_ids)
 
     def renamed(self, given: Sequence[str], *, is_atomic: bool = False) -> list[str]:
         """Return the columns of a file, in order, by their names in Columns. Attributes and others keep their names."""
@@ -80,10 +95,13 @@ def table_readings(data: DataSettings, properties: DatasetProperties = PLAIN) ->
         Columns.UPDATED_AT: users.updated_at,
     }
     events = frozenset({data.columns.timestamp or Columns.TIME, data.columns.rating or Columns.RATING})
-    return {
-        "items": TableReading(_by_name(of_items), items.attributes, properties.item_ids == "text", event_names=events),
-        "users": TableReading(_by_name(of_users), users.attributes, properties.user_ids == "text", event_names=events),
+    ids = _names_of(Columns.USER, data.columns.user), _names_of(Columns.ITEM, data.columns.item)
+    common = TableReading(event_names=events, event_ids=ids)
+    of_kinds: dict[Kind, TableReading] = {
+        "items": replace(common, names=_by_name(of_items), attributes=items.attributes, id_is_text=properties.item_ids == "text"),
+        "users": replace(common, names=_by_name(of_users), attributes=users.attributes, id_is_text=properties.user_ids == "text"),
     }
+    return of_kinds
 
 
 def refusing_tables(readings: Mapping[Kind, TableReading], refused: Mapping[str, frozenset[str]]) -> dict[Kind, TableReading]:

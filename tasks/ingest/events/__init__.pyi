@@ -1,4 +1,4 @@
-from .columns import NUMERIC, find_columns
+from .columns import NUMERIC, OTHER_NAMES, find_columns
 from .file import EventFile
 from .files import head_of_file, open_event_file
 from .first_rows import Head, looks_like_text
@@ -11,6 +11,7 @@ from .text import EventChunk
 
 __all__ = [
     "NUMERIC",
+    "OTHER_NAMES",
     "SETTING_OF",
     "Checks",
     "EventChunk",

@@ -11,10 +11,10 @@ from models.columns import Columns
 from tasks.ingest.events.reading import SETTING_OF, EventReading
 from tasks.tables import suffix_of
 
-__all__ = ["NUMERIC", "FoundColumns", "find_columns", "layout_fields", "listed"]
+__all__ = ["NUMERIC", "OTHER_NAMES", "FoundColumns", "find_columns", "layout_fields", "listed"]
 
 NUMERIC = " +-.0123456789"  # of such characters, a first line has no names
-# Parts of names that others give to the columns of events. They only serve to suggest a setting.
+# Parts of names that others give to the columns of events. They serve to suggest a setting, and to tell what a file describes by its name.
 OTHER_NAMES = {
     Columns.USER: ("user", "customer", "client", "member", "visitor", "listener", "reader", "account", "person", "cookie", "uid"),
     Columns.ITEM: ("item", "movie", "film", "product", "article", "sku", "track", "song", "video", "book", "asin", "iid"),

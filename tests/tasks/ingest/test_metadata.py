@@ -19,6 +19,7 @@ from tasks.ingest import (
     DescriptionFile,
     described,
     description_kind,
+    locate,
     public,
     read_descriptions,
     seeded,
@@ -305,6 +306,62 @@ def test_a_file_of_two_kinds_is_refused_and_named(tmp_path: Path) -> None:
     path = written(tmp_path, "x.csv", "userId,movieId,title\n1,1,Heat\n")
     with pytest.raises(SourceError, match=r"x\.csv has user_id and item_id, but no timestamp"):
         description_kind(path)
+
+
+SHARED = DataSettings.model_validate(
+    {
+        "feedback": "implicit",
+        "columns": {"user": "customer_id", "item": "product_id", "timestamp": "ts"},
+        "columns_items": {"item": "id", "attributes": ["brand", "country"]},
+        "columns_users": {"user": "id", "attributes": ["country"]},
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "kind"),
+    [
+        ("a.csv", "id,title,brand", "items"),
+        ("b.csv", "id,age,country", "users"),
+        ("c.csv", "id,title,ts", "items"),  # its own time makes no events of it
+        ("d.csv", "id,color", None),
+        ("orders.csv", "id,customer_id,product_id,ts,title,age", None),  # events have an id too
+        ("e.csv", "id,brand,country", "items"),  # users have no brand
+        ("customers.csv", "id,title,age", "users"),
+        ("products.csv", "id,country", "items"),
+    ],
+)
+def test_one_column_with_the_ids_of_items_and_of_users_is_told_apart_by_the_other_columns(
+    name: str, header: str, kind: str | None, tmp_path: Path
+) -> None:
+    path = written(tmp_path, name, f"{header}\n")
+    assert description_kind(path, table_readings(SHARED)) == kind
+
+
+def test_a_file_that_may_describe_items_or_users_is_refused_in_a_folder_and_waits_in_a_zone(tmp_path: Path) -> None:
+    place = Place(tmp_path, give_up_s=0)
+    place.data = SHARED.model_copy(update={"dataset": "small"})
+    place.put("orders.csv", "customer_id,product_id,ts\n1,2,1600000000\n")
+    place.put("brands.csv", "id,title,brand\n2,Hat,Acme\n")
+    place.put("people.csv", "id,age,country\n1,30,DE\n")
+    place.put("mixed.csv", "id,title,age\n1,x,3\n")
+    said = (
+        r"mixed\.csv may describe items \(title\) or users \(age\), whose ids both have the name id: begin the name of the file"
+    )
+    with pytest.raises(SourceError, match=said):
+        locate(place.data.model_copy(update={"local_path": place.zone}))
+    found = place.land()
+    assert {account.file: account.kind for account in found.accounts} == {
+        "orders.csv": "events",
+        "brands.csv": "items",
+        "people.csv": "users",
+        "mixed.csv": "unreadable",
+    }
+    assert place.table(found.dataset, "items")["title"].tolist() == ["Hat"]
+    assert place.table(found.dataset, "users")["country"].tolist() == ["DE"]
+    (place.zone / "mixed.csv").unlink()
+    files = locate(place.data.model_copy(update={"local_path": place.zone})).files
+    assert {path.name: kind for path, kind in files.descriptions} == {"brands.csv": "items", "people.csv": "users"}
 
 
 @pytest.mark.parametrize(
