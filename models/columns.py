@@ -38,7 +38,7 @@ class Columns:
     OCCUPATION = "occupation"
     ZIP_CODE = "zip_code"
     USER_DESCRIPTION = (GENDER, AGE, OCCUPATION, ZIP_CODE)
-    UPDATED_AT = "updated_at"  # UTC seconds, in a file of descriptions
+    UPDATED_AT = "updated_at"  # the time of a row in a file of descriptions
     HAS_EVENTS = "rated"
     DESCRIBED_AT = "described_at"  # UTC nanoseconds of a complete row, in tables that earlier versions stored
     DESCRIBED_IN = "described_in"  # the file of a complete row, in such tables

@@ -118,7 +118,8 @@ class ItemColumnSettings(_NamedColumns):
     genres: ColumnName | None = None
     """Column of the categories, separated by |."""
     updated_at: ColumnName | None = None
-    """Column of the time of a row in UTC seconds. If empty, and there is no column updated_at, the time of the file counts."""
+    """Column of the time of a row: numbers since 1970 or ISO 8601, or as `timestamp_format` says if that is a pattern. If empty, and
+    there is no column updated_at, the time of the file counts."""
     attributes: tuple[ColumnName, ...] = ()
     """Further columns to keep, such as brand and price. Numbers and texts are told apart by their values."""
 
@@ -139,7 +140,8 @@ class UserColumnSettings(_NamedColumns):
     zip_code: ColumnName | None = None
     """Column of the postal code."""
     updated_at: ColumnName | None = None
-    """Column of the time of a row in UTC seconds. If empty, and there is no column updated_at, the time of the file counts."""
+    """Column of the time of a row: numbers since 1970 or ISO 8601, or as `timestamp_format` says if that is a pattern. If empty, and
+    there is no column updated_at, the time of the file counts."""
     attributes: tuple[ColumnName, ...] = ()
     """Further columns to keep, such as country. Numbers and texts are told apart by their values."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ import pyarrow as pa
 
 from configs.errors import SourceError
 from models.columns import Columns
-from tasks.ingest.events import OTHER_NAMES, Checks, TextIds, read_ids, texts_of, trimmed
+from tasks.ingest.events import OTHER_NAMES, Checks, Mask, TextIds, read_ids, row_times, texts_of, trimmed
 from tasks.ingest.metadata import TABLES, UNDESCRIBED, cleaned, is_said
 from tasks.ingest.table_reading import ATOMIC_NAMES, Kind, TableReading
-from tasks.tables import MILLISECONDS_FROM, column_names, read_cells
+from tasks.tables import column_names, read_cells
 
-__all__ = ["PLAIN_TABLES", "DescriptionFile", "description_kind", "read_descriptions"]
+__all__ = ["PLAIN_TABLES", "DescriptionFile", "description_kind", "descriptions_of", "read_descriptions"]
 
 PLAIN_TABLES: Mapping[Kind, TableReading] = {"items": TableReading(), "users": TableReading()}
 KNOWN = frozenset(
@@ -28,7 +28,7 @@ KNOWN = frozenset(
         *(*Columns.ALIASES, *ATOMIC_NAMES),
     }
 )
-WHOLE_BELOW = 2.0**53  # whole numbers below this are exact in float64
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,32 +121,46 @@ def read_descriptions(
     Raises:
         SourceError: The file is empty or damaged, lacks the id column, or has two columns for one name or bytes that are no text.
     """
-    table, reading = TABLES[kind], readings[kind]
-    raw, misshapen, faults = _read(path, kind, reading)
+    table = TABLES[kind]
+    raw, misshapen, reading = _read(path, kind, readings[kind])
     if raw.columns.duplicated().any():
         raise SourceError(f"{path} has two columns for {raw.columns[raw.columns.duplicated()][0]}. Remove one.")
     if table.id not in raw:
         raise SourceError(f"{path} lacks the column {table.id}; its columns are {', '.join(map(str, raw.columns))[:200]}.")
+    return descriptions_of(kind, raw, misshapen, (written, latest), reading)
+
+
+def descriptions_of(
+    kind: Kind, raw: pd.DataFrame, misshapen: Mask, times: tuple[int, int], reading: TableReading
+) -> DescriptionFile:
+    """Return the rows of a table as `read_descriptions` does.
+
+    Args:
+        kind: What the table describes.
+        raw: The table. It has the id.
+        misshapen: The rows with too many or too few cells.
+        times: `written` and `latest`.
+        reading: How the table is written.
+    """
+    table = TABLES[kind]
     columns = (*table.columns, *reading.attributes)
     known = [table.id, *columns, Columns.UPDATED_AT]
     extra = tuple(str(name).removeprefix("other ") for name in raw.columns if name not in known)
     provided = raw.reindex(columns=[name for name in known if name in raw.columns])
-    if damaged := [faults[name] for name in provided.columns if name in faults]:
-        raise SourceError(" ".join(damaged))
     checks = Checks(kind, provided)
     checks.mark(misshapen, "has more or fewer cells than there are columns")
     ids, texts = _ids(checks, table.id, reading)
-    times = _times(checks, written, latest)
+    at = _times(checks, reading, *times)
     frame = cleaned(provided.assign(**{table.id: ids}), kind)
     frame = frame.assign(**{name: _attribute(provided, name) for name in reading.attributes})
     said = {name: is_said(name, provided, frame) for name in columns}
-    frame = frame.assign(**{Columns.time_of(name): np.where(mask, times, UNDESCRIBED) for name, mask in said.items()})
+    frame = frame.assign(**{Columns.time_of(name): np.where(mask, at, UNDESCRIBED) for name, mask in said.items()})
     frame = frame.assign(**{Columns.origin_of(name): 0 for name in columns})
     pairs = None if texts is None else texts.pairs(~checks.bad)
     return DescriptionFile(frame[~checks.bad].reset_index(drop=True), checks.quarantined(), len(provided), extra, pairs)
 
 
-def _ids(checks: Checks, column: str, reading: TableReading) -> tuple[npt.NDArray[np.int64], TextIds | None]:
+def _ids(checks: Checks, column: str, reading: TableReading) -> tuple[IntArray, TextIds | None]:
     """Return the ids of a table, with their texts if they are text, and mark the rows whose id is bad."""
     if reading.id_is_text:
         texts = read_ids(texts_of(checks.raw[column]), reading.refused)
@@ -166,18 +180,14 @@ def _attribute(provided: pd.DataFrame, name: str) -> pd.Series[Any]:
     return cells
 
 
-def _times(checks: Checks, written: int, latest: int) -> npt.NDArray[np.int64]:
+def _times(checks: Checks, reading: TableReading, written: int, latest: int) -> IntArray:
     """Return the time of each row in UTC seconds, and mark rows whose `updated_at` is invalid."""
     name = Columns.UPDATED_AT
     if name not in checks.raw:
         return np.full(len(checks.raw), written, dtype=np.int64)
-    given = checks.raw[name].notna().to_numpy(np.bool_)
-    values = pd.to_numeric(checks.raw[name], errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    whole = np.isfinite(values) & (np.floor(values) == values) & (np.abs(values) < WHOLE_BELOW)
-    seconds = np.where(whole, values, 0).astype(np.int64)
-    checks.mark(given & (~whole | (seconds < 0)), f"{name} is no time in UTC seconds")
-    checks.mark(seconds > MILLISECONDS_FROM, f"{name} is in milliseconds, not seconds")
-    checks.mark((seconds <= MILLISECONDS_FROM) & (seconds > latest), f"{name} lies in the future")
+    seconds, given = row_times(checks, name, reading.timestamp_format, reading.timezone)
+    checks.mark(~checks.faulty(name) & (seconds < 0), f"{name} is negative")
+    checks.mark(~checks.faulty(name) & (seconds > latest), f"{name} lies in the future")
     return np.where(given, seconds, written).astype(np.int64)
 
 
@@ -189,12 +199,19 @@ def _columns(path: Path, readings: Mapping[Kind, TableReading]) -> tuple[list[st
         return [], False
 
 
-def _read(path: Path, kind: Kind, reading: TableReading) -> tuple[pd.DataFrame, npt.NDArray[np.bool_], dict[str, str]]:
-    """Return the cells, a mask of the rows with more or fewer cells than there are columns, and faults by column."""
+def _read(path: Path, kind: Kind, reading: TableReading) -> tuple[pd.DataFrame, Mask, TableReading]:
+    """Return the cells, a mask of the rows with more or fewer cells than there are columns, and how the cells are to be read.
+
+    As in files of events, Parquet timestamps without a zone are in UTC unless the settings name another one.
+    """
     cells = read_cells(path, KNOWN | reading.known_names, of=kind)
     frame = cells.frame.set_axis(reading.renamed([str(name) for name in cells.frame.columns], is_atomic=cells.is_atomic), axis=1)
     if cells.is_atomic and Columns.GENRES in frame and frame.columns.is_unique:
         frame[Columns.GENRES] = frame[Columns.GENRES].str.replace(" ", "|")  # a sequence of tokens
-    names = zip(map(str, cells.frame.columns), map(str, frame.columns), strict=True)
-    faults = {now: cells.faults[given] for given, now in names if given in cells.faults}
-    return frame, cells.misshapen, faults
+    names = dict(zip(map(str, cells.frame.columns), map(str, frame.columns), strict=True))
+    known = {TABLES[kind].id, *TABLES[kind].columns, *reading.attributes, Columns.UPDATED_AT}
+    if damaged := [fault for given, fault in cells.faults.items() if names[given] in known]:
+        raise SourceError(" ".join(damaged))
+    if reading.timezone is None and any(names[given] == Columns.UPDATED_AT for given in cells.moments):
+        reading = replace(reading, timezone="UTC")
+    return frame, cells.misshapen, reading

@@ -2,7 +2,7 @@
 
 A table has one row for each item (user) that has an event or a description. Descriptions are merged cell by cell: a file changes
 only the columns that it has, and an empty cell says nothing, so the earlier value stays. `(no genres listed)` empties the genres.
-For each id and column, the newest value counts. Its time is the row's own `updated_at` (UTC seconds), and otherwise the time when
+For each id and column, the newest value counts. Its time is the row's own `updated_at`, and otherwise the time when
 the file was written. Of two values of the same second the greater one counts, in the order of numbers or text. So neither the order
 of rows nor the order in which files are read matters.
 """
@@ -24,6 +24,7 @@ from tasks.ingest.table_reading import Kind
 
 __all__ = [
     "ANY_TIME",
+    "RELEASE",
     "TABLES",
     "UNDESCRIBED",
     "attributes_of",

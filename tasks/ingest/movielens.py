@@ -11,7 +11,7 @@ import io
 import os
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import pandas as pd
 
 from configs.errors import SourceError
 from models.columns import Columns
+from tasks.ingest.table_reading import Kind
 
 __all__ = ["COMPANIONS", "Metadata", "RawTables", "no_ratings", "read_companions", "unpack", "with_year"]
 
@@ -74,13 +75,20 @@ class Metadata:
     users: pd.DataFrame | None
     files: tuple[Path, ...]
 
+    def table(self, kind: Kind) -> pd.DataFrame | None:
+        """Return the items or the users."""
+        return self.items if kind == "items" else self.users
 
-def read_companions(ratings: Path) -> Metadata:
-    """Read the item and user files without a header that come with a ratings file of MovieLens, if there are any."""
+
+def read_companions(ratings: Path, text_ids: Collection[str] = ()) -> Metadata:
+    """Read the item and user files without a header that come with a ratings file of MovieLens, if there are any.
+
+    Ids in the columns `text_ids` stay text, as they were written.
+    """
     for names, read in COMPANIONS.items():
         found = [_sibling(ratings, name) for name in names]
         if ratings.name.lower().removesuffix(".gz") == names[0] and any(found[1:]):
-            return read(found[1], found[2])
+            return read(found[1], found[2], dict.fromkeys(text_ids, "string"))
     return Metadata(None, None, ())
 
 
@@ -141,11 +149,11 @@ def _remove_tree(folder: Path) -> None:
         folder.rmdir()
 
 
-def _u_data_metadata(item_file: Path | None, user_file: Path | None) -> Metadata:
+def _u_data_metadata(item_file: Path | None, user_file: Path | None, kinds: Mapping[str, str]) -> Metadata:
     items = users = None
     if item_file is not None:
         names = [Columns.ITEM, Columns.TITLE, "release", "video_release", "url", *GENRES_100K]
-        raw = _read_table(item_file, sep="|", names=names, encoding="latin-1", quoting=csv.QUOTE_NONE)
+        raw = _read_table(item_file, sep="|", names=names, encoding="latin-1", quoting=csv.QUOTE_NONE, dtype=dict(kinds))
         flags = raw[GENRES_100K].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
         if np.isnan(flags).any():
             row = int(np.argmax(np.isnan(flags).any(axis=1))) + 1
@@ -159,17 +167,17 @@ def _u_data_metadata(item_file: Path | None, user_file: Path | None) -> Metadata
         items = pd.DataFrame({Columns.ITEM: raw[Columns.ITEM], Columns.TITLE: titles, Columns.YEAR: year, Columns.GENRES: genres})
     if user_file is not None:
         names = [Columns.USER, Columns.AGE, Columns.GENDER, Columns.OCCUPATION, Columns.ZIP_CODE]
-        text = {Columns.ZIP_CODE: "string"}  # as a number, it would lose its leading zeros
+        text = {Columns.ZIP_CODE: "string", **kinds}  # as a number, it would lose its leading zeros
         users = _read_table(user_file, sep="|", names=names, encoding="latin-1", quoting=csv.QUOTE_NONE, dtype=text)
     return _metadata(items, users, item_file, user_file)
 
 
-def _dat_metadata(item_file: Path | None, user_file: Path | None) -> Metadata:
+def _dat_metadata(item_file: Path | None, user_file: Path | None, kinds: Mapping[str, str]) -> Metadata:
     items = users = None
     if item_file is not None:
-        items = with_year(_read_double_colon(item_file, [Columns.ITEM, Columns.TITLE, Columns.GENRES]))
+        items = with_year(_read_double_colon(item_file, [Columns.ITEM, Columns.TITLE, Columns.GENRES], kinds))
     if user_file is not None:
-        users = _read_double_colon(user_file, USER_COLUMNS)
+        users = _read_double_colon(user_file, USER_COLUMNS, kinds)
     return _metadata(items, users, item_file, user_file)
 
 
@@ -192,10 +200,10 @@ def _read_table(path: Path, content: io.BytesIO | None = None, **options: object
     return frame
 
 
-def _read_double_colon(path: Path, columns: list[str]) -> pd.DataFrame:
+def _read_double_colon(path: Path, columns: list[str], kinds: Mapping[str, str]) -> pd.DataFrame:
     """Read a file with `::` replaced by tabs, because pandas parses two-character separators with its slow Python engine."""
     content = io.BytesIO(path.read_bytes().replace(b"\t", b" ").replace(b"::", b"\t"))
-    text = {Columns.ZIP_CODE: "string"}
+    text = {Columns.ZIP_CODE: "string", **kinds}
     return _read_table(path, content, sep="\t", names=columns, encoding="latin-1", quoting=csv.QUOTE_NONE, dtype=text)
 
 
@@ -217,8 +225,8 @@ def _bare(titles: pd.Series[str]) -> pd.Series[str]:
     return titles.str.replace(r"\s*\(\d{4}\)\s*$", "", regex=True)
 
 
-COMPANIONS: dict[tuple[str, str, str], Callable[[Path | None, Path | None], Metadata]] = {
+COMPANIONS: dict[tuple[str, str, str], Callable[[Path | None, Path | None, Mapping[str, str]], Metadata]] = {
     ("u.data", "u.item", "u.user"): _u_data_metadata,
     ("ratings.dat", "movies.dat", "users.dat"): _dat_metadata,
 }
-"""The ratings, items and users of the releases without headers, and what reads the latter two."""
+"""The ratings, items and users of the releases without headers, and what reads the latter two: with the types of columns, if they matter."""

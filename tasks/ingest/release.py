@@ -132,8 +132,7 @@ def _built(
         report = _report(account, len(superseded), validation)
         happened = earlier_events(superseded, _pieces(interactions, settings.memory_rows) if len(superseded) else [])
         users, items = engine.write_features(interactions, features, happened)
-    companions = source.files.companions
-    found = describe(companions.items, companions.users, items, users, described)
+    found = describe(source.files.companion("items"), source.files.companion("users"), items, users, described)
     maps: dict[str, Path] = {}
     for column, each in ids.by_column.items():
         table = found.users if column == Columns.USER else found.items

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,10 +20,11 @@ from infra.digests import sha256_of
 from infra.download import OnBytes, check_digest, download
 from infra.landing_zone import is_source
 from models.columns import Columns
-from tasks.ingest.description_files import PLAIN_TABLES, DescriptionFile, description_kind, read_descriptions
+from tasks.ingest.description_files import PLAIN_TABLES, DescriptionFile, description_kind, descriptions_of, read_descriptions
 from tasks.ingest.events import NUMERIC, EventReading, find_columns, open_event_file, reading_of
 from tasks.ingest.metadata import (
     ANY_TIME,
+    RELEASE,
     TABLES,
     compacted,
     described,
@@ -94,10 +95,23 @@ class SourceFiles:
         """Return the sha256 of each file that is read, by its name."""
         return {self.name_of(path): sha256_of(path) for path in self.all}
 
+    def companion(self, kind: Kind) -> pd.DataFrame | None:
+        """Return the table of a release without headers, or None if there is none, or if its ids are text (see `described`)."""
+        return None if self.tables[kind].id_is_text else self.companions.table(kind)
+
     def described(self, latest: int) -> list[tuple[Kind, DescriptionFile]]:
-        """Read the descriptions. `latest` is the greatest valid `updated_at` in UTC seconds. Raises SourceError for a damaged file."""
+        """Read the descriptions. `latest` is the greatest valid `updated_at` in UTC seconds. Raises SourceError for a damaged file.
+
+        Tables without headers whose ids are text are among them, and older than the others.
+        """
+        found: list[tuple[Kind, DescriptionFile]] = []
+        for kind in TABLES:
+            raw = self.companions.table(kind)
+            if raw is not None and self.tables[kind].id_is_text:
+                whole = np.zeros(len(raw), dtype=bool)
+                found.append((kind, descriptions_of(kind, raw, whole, (RELEASE, latest), self.tables[kind])))
         # Times of files say nothing here: those of an unpacked zip are the time of unpacking.
-        return [(kind, read_descriptions(path, kind, 0, latest, self.tables)) for path, kind in self.descriptions]
+        return found + [(kind, read_descriptions(path, kind, 0, latest, self.tables)) for path, kind in self.descriptions]
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +188,8 @@ def locate(
     properties = resolved_properties(settings, files.events, stored)
     if stored is not None:
         stored.check(properties, settings.dataset_name)
-    files = replace(files, tables=table_readings(settings, properties))
+    companions = _companions(files.events, properties.text_columns) if properties.text_columns else files.companions
+    files = replace(files, tables=table_readings(settings, properties), companions=companions)
     return LocatedSource(settings.dataset_name, files, properties, reading_for(settings, properties, stored))
 
 
@@ -184,7 +199,7 @@ def read_tables(files: SourceFiles, reading: EventReading = MOVIELENS_READING) -
     filled = [frame for frame in events if len(frame)]
     if not filled:
         raise no_ratings(files.events[0])
-    tables = {"items": files.companions.items, "users": files.companions.users}
+    tables = {kind: files.companion(kind) for kind in TABLES}
     for kind, table in _tables_of(files.described(ANY_TIME)).items():
         other = tables[kind]
         tables[kind] = table if other is None else pd.concat([other, table], ignore_index=True)
@@ -243,13 +258,12 @@ def files_of_folder(folder: Path, data: DataSettings = MOVIELENS, limits: Valida
         )
     events.sort(key=_reading_order)
     _refuse_two_releases(folder, events)
-    companions = next((found for path in events if (found := read_companions(path)).files), Metadata(None, None, ()))
-    return SourceFiles(tuple(events), tuple(descriptions), companions, tables, passed_over)
+    return SourceFiles(tuple(events), tuple(descriptions), _companions(events), tables, passed_over)
 
 
 def files_of_events(path: Path) -> SourceFiles:
     """Return an event file, and the files of items and users that belong to it by their names."""
-    companions = read_companions(path)
+    companions = _companions([path])
     stem = path.name.lower().removesuffix(".gz").rpartition(".")[0]
     names: dict[str, Kind] = {"movies.csv": "items"}
     if suffix_of(path) == ".inter":
@@ -259,6 +273,11 @@ def files_of_events(path: Path) -> SourceFiles:
     beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
     descriptions = [(each, names[each.name.lower()]) for each in beside if each.name.lower() in names and each != path]
     return SourceFiles((path,), tuple(descriptions), companions)
+
+
+def _companions(events: Sequence[Path], text_ids: Collection[str] = ()) -> Metadata:
+    """Read the tables without headers that come with the first of the event files that has some."""
+    return next((found for path in events if (found := read_companions(path, text_ids)).files), Metadata(None, None, ()))
 
 
 def _kind(path: Path, tables: Mapping[Kind, TableReading]) -> Kind | None:

@@ -41,6 +41,8 @@ class TableReading:
         id_is_text: The ids are text.
         refused: Texts of ids whose rows are bad, because another text has the same number.
         event_names: Columns that events have and tables lack: the time and the rating.
+        timestamp_format: `data.timestamp_format`, for times of rows that are neither numbers nor in ISO 8601.
+        timezone: `data.timezone`.
         event_ids: The names that events may give to the user's id, and those for the item's.
     """
 
@@ -49,6 +51,8 @@ class TableReading:
     id_is_text: bool = False
     refused: frozenset[str] = frozenset()
     event_names: frozenset[str] = frozenset({Columns.TIME, Columns.RATING})
+    timestamp_format: str = "auto"
+    timezone: str | None = None
     event_ids: tuple[frozenset[str], frozenset[str]] = EVENT_IDS
 
     def holds_events(self, given: Collection[str]) -> bool:
@@ -96,7 +100,7 @@ def table_readings(data: DataSettings, properties: DatasetProperties = PLAIN) ->
     }
     events = frozenset({data.columns.timestamp or Columns.TIME, data.columns.rating or Columns.RATING})
     ids = _names_of(Columns.USER, data.columns.user), _names_of(Columns.ITEM, data.columns.item)
-    common = TableReading(event_names=events, event_ids=ids)
+    common = TableReading(event_names=events, event_ids=ids, timestamp_format=data.timestamp_format, timezone=data.timezone)
     of_kinds: dict[Kind, TableReading] = {
         "items": replace(common, names=_by_name(of_items), attributes=items.attributes, id_is_text=properties.item_ids == "text"),
         "users": replace(common, names=_by_name(of_users), attributes=users.attributes, id_is_text=properties.user_ids == "text"),

@@ -60,6 +60,7 @@ class Cells:
     misshapen: npt.NDArray[np.bool_]  # rows with more or fewer cells than there are columns
     is_atomic: bool
     faults: Mapping[str, str] = field(default_factory=dict)  # of columns that have bytes, not text: sentences by name
+    moments: frozenset[str] = frozenset()  # columns of a Parquet file that hold points in time
 
 
 def header_of(path: Path, found: FileFormat, known: Collection[str]) -> Header:
@@ -161,7 +162,8 @@ def _parquet_cells(path: Path) -> Cells:
         }
     except DAMAGE as error:
         raise _no_parquet(path, error) from error
-    return Cells(frame, np.zeros(table.num_rows, dtype=bool), False, faults)
+    moments = [each.name for each in table.schema if pa.types.is_timestamp(each.type) or pa.types.is_date(each.type)]
+    return Cells(frame, np.zeros(table.num_rows, dtype=bool), False, faults, frozenset(moments))
 
 
 def _cells_of(column: pa.ChunkedArray) -> pd.Series[Any]:

@@ -7,6 +7,7 @@ from .judging import Judged, judge_events, texts_of
 from .reading import SETTING_OF, EventReading, RowRules, id_types_given, reading_of
 from .remedies import remedy
 from .row_checks import Checks, Mask, joined_cells, whole_numbers
+from .row_times import row_times
 from .text import EventChunk
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "read_ids",
     "reading_of",
     "remedy",
+    "row_times",
     "texts_of",
     "trimmed",
     "whole_numbers",

@@ -20,7 +20,7 @@ from tasks.ingest.events.row_checks import Checks, IntArray, Mask, Numbers
 from tasks.ingest.events.times import TIME_UNITS, in_seconds, is_text, read_times
 from tasks.tables import MILLISECONDS_FROM
 
-__all__ = ["Judged", "judge_events", "texts_of", "times_of"]
+__all__ = ["MAGNITUDES", "NAMES_OF_UNITS", "Judged", "judge_events", "texts_of", "times_of"]
 
 NAMES_OF_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 MAGNITUDES = (0, MILLISECONDS_FROM, 10**14, 10**17, LARGEST)  # a time above the n-th is in the n-th unit, or a smaller one

@@ -11,7 +11,12 @@ LARGEST = 2**63 - 1
 """The largest id and time."""
 NO_TIME = "set data.timestamp_format to how they are written: s, ms, us, ns, iso, or a pattern such as %d/%m/%Y %H:%M"
 NO_NUMBER = f"set data.id_type.{{}} to text if these are ids; whole numbers go from 0 to {LARGEST}"
+ROW_TIME = "write UTC seconds, such as 1700000000, or ISO 8601, such as 2024-01-31T12:00:00Z"
 REMEDIES = (  # the first whose text occurs in the reason
+    (f"{Columns.UPDATED_AT} is not", ROW_TIME),
+    (f"{Columns.UPDATED_AT} does not match", f"correct data.timestamp_format, or {ROW_TIME}"),
+    (f"{Columns.UPDATED_AT} has no time zone", "add a zone to each, or set data.timezone to theirs, for example to UTC"),
+    (f"{Columns.UPDATED_AT} is in ", "write all of a file in one unit"),
     (f"{Columns.TIME} is not a number", NO_TIME),
     (f"{Columns.TIME} is not an ISO", NO_TIME),
     (f"{Columns.TIME} does not match", "correct data.timestamp_format, or the times"),

@@ -27,6 +27,7 @@ from tasks.ingest import (
     with_events,
     with_times,
 )
+from tasks.ingest.events import remedy
 from tasks.tables import DatasetProperties, ItemModel, UserModel
 from tests.tasks.landed import NOW, SETTLED, Place, events
 
@@ -96,7 +97,7 @@ def test_a_parquet_file_is_read_with_the_times_of_its_rows(tmp_path: Path) -> No
     )
     frame.to_parquet(tmp_path / "m.parquet")
     found = read_descriptions(tmp_path / "m.parquet", "items", HOUR, LATEST)
-    assert found.frame["title_at"].tolist() == [5] and reasons(found) == {"updated_at is no time in UTC seconds": 1}
+    assert found.frame["title_at"].tolist() == [5] and reasons(found) == {"updated_at is negative": 1}
     ItemModel.validate(public("items", found.frame))
 
 
@@ -279,16 +280,73 @@ def test_a_description_from_the_future_is_quarantined_and_blocks_no_correction(t
     place = Place(tmp_path)
     place.put("a.csv", events((1, 1, 4, 0)))
     place.put("far.csv", "movieId,title,updated_at\n1,Far,8999999999\n")
-    place.put("milliseconds.csv", "movieId,title,updated_at\n1,Far,1700000000000\n")
+    place.put("mixed.csv", "movieId,title,updated_at\n1,Far,1700000000000\n1,Old,5\n1,Old,6\n")
     found = place.land()
     reasons = {account.file: account.reasons for account in found.accounts}
     assert reasons["far.csv"] == {"updated_at lies in the future": 1}
-    assert reasons["milliseconds.csv"] == {"updated_at is in milliseconds, not seconds": 1}
+    assert reasons["mixed.csv"] == {"updated_at is in milliseconds, not seconds": 1}
     place.put("ahead.csv", "movieId,title\n1,Ahead\n", modified=NOW + 10**8)
     place.settings = place.settings.model_copy(update={"settle_s": 0.0})
     assert place.table(place.land().dataset, "items")["title"].tolist() == ["Ahead"]
     place.put("near.csv", f"movieId,title,updated_at\n1,Near,{int(NOW) + 60}\n")
     assert place.table(place.land(NOW + 100).dataset, "items")["title"].tolist() == ["Near"]
+
+
+AT = 1_704_067_200  # 2024-01-01
+
+
+@pytest.mark.parametrize(
+    ("cells", "given", "times"),
+    [
+        (["1704067200", None, "1704067201.9"], {}, [AT, HOUR, AT + 1]),
+        (["1704067200000", "1704067201999", ""], {}, [AT, AT + 1, HOUR]),
+        (["1704067200000000", "1704067201999999"], {}, [AT, AT + 1]),
+        (["1704067200000000000", "1704067199999999999"], {}, [AT, AT - 1]),
+        (["2024-01-01T00:00:00Z", "2024-01-01 01:00:01+01:00", " "], {}, [AT, AT + 1, HOUR]),
+        (["2024-01-01", "2024-01-01T00:00:01"], {"timezone": "UTC"}, [AT, AT + 1]),
+        (["01/01/2024 01:00"], {"timestamp_format": "%d/%m/%Y %H:%M", "timezone": "Europe/Berlin"}, [AT]),
+        (["1704067200"], {"timestamp_format": "ms"}, [AT]),  # the unit of events says nothing about descriptions
+        ([pd.Timestamp("2024-01-01"), None], {}, [AT, HOUR]),
+        ([pd.Timestamp("2024-01-01", tz="Europe/Berlin")], {}, [AT - HOUR]),
+        ([pd.Timestamp("2024-01-01")], {"timezone": "Europe/Berlin"}, [AT - HOUR]),
+        ([AT * 1000, AT * 1000 + 999], {}, [AT, AT]),
+    ],
+)
+def test_the_time_of_a_row_is_read_as_that_of_an_event(
+    cells: list[object], given: dict[str, str], times: list[int], tmp_path: Path
+) -> None:
+    readings = table_readings(DataSettings.model_validate(given))
+    frame = pd.DataFrame({"item_id": range(len(cells)), "title": "A", "updated_at": cells})
+    paths = [tmp_path / "items.parquet", tmp_path / "items.csv"]
+    frame.to_parquet(paths[0])
+    frame.to_csv(paths[1], index=False)
+    for path in paths if isinstance(cells[0], str) else paths[:1]:
+        found = read_descriptions(path, "items", HOUR, LATEST, readings)
+        assert reasons(found) == {} and found.frame["title_at"].tolist() == times, path
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason", "said"),
+    [
+        (["soon"], "updated_at is not a number", "write UTC seconds, such as 1700000000, or ISO 8601"),
+        (["2024-01-01T00:00:00"], "updated_at has no time zone", "add a zone to each, or set data.timezone"),
+        (["2024-01-01T00:00:01Z", "2024-01-01T00:00:00Z", "soon"], "updated_at is not an ISO 8601 time", "write UTC seconds"),
+        (
+            ["1704067200000", "1704067200000", "1704067200"],
+            "updated_at is in seconds, not milliseconds",
+            "write all of a file in",
+        ),
+        (["-1"], "updated_at is negative", "the smallest is 0"),
+        (["8999999999"], "updated_at lies in the future", "raise validation.max_future_s"),
+        (["2255-01-01T00:00:00Z"], "updated_at lies in the future", "raise validation.max_future_s"),
+    ],
+)
+def test_a_time_of_a_row_that_cannot_be_read_has_a_remedy_that_mends_it(
+    cells: list[str], reason: str, said: str, tmp_path: Path
+) -> None:
+    rows = "".join(f"{number},A,{cell}\n" for number, cell in enumerate(cells))
+    found = read_descriptions(written(tmp_path, "items.csv", f"item_id,title,updated_at\n{rows}"), "items", HOUR, LATEST)
+    assert reasons(found).get(reason) and said in remedy(reason)
 
 
 def test_copies_of_a_zone_whose_files_have_the_same_time_give_the_same_data(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.own_events import Shape
 from tests.tasks.landed import LAX, Place
 
 NOW = 2_000_000_000
+FILMS = (("007", "Heat (1995)", 1995), ("8", "Two (1996)", 1996), ("9", "Alone (1997)", 1997))
 SHAPES = pytest.mark.parametrize("name", own_events.SHAPES)
 
 
@@ -114,3 +115,37 @@ def test_ids_that_become_text_in_a_later_delivery_are_refused_and_nothing_change
     place.put("c.csv", "user_id,item_id,rating,timestamp\nu1,2,3,1000000000\n")
     with pytest.raises(SettingsError, match=r"data\.id_type\.user"):
         place.land()
+
+
+@pytest.mark.parametrize(
+    ("ratings", "items", "users"),
+    [
+        ("ratings.dat", "007::Heat (1995)::Crime\n8::Two (1996)::War\n9::Alone::War\n", "01::M::25::1::02139\n7::F::35::1::1\n"),
+        (
+            "u.data",
+            "".join(f"{text}|{title}|01-Jan-{year}||u|{'0|' * 6}1|{'0|' * 11}0\n" for text, title, year in FILMS),
+            "01|25|M|artist|02139\n7|35|F|artist|1\n",
+        ),
+    ],
+)
+def test_tables_without_headers_describe_text_ids(ratings: str, items: str, users: str, tmp_path: Path) -> None:
+    folder = tmp_path / "release"
+    folder.mkdir()
+    separator, names = ("::", ("movies.dat", "users.dat")) if ratings.endswith(".dat") else ("\t", ("u.item", "u.user"))
+    rows = (("01", "007", "3", "1600000000"), ("7", "8", "4", "1600000001"), ("7", "7", "4", "1600000002"))
+    (folder / ratings).write_text("".join(separator.join(row) + "\n" for row in rows))
+    (folder / names[0]).write_text(items)
+    (folder / names[1]).write_text(users)
+    data = DataSettings(local_path=folder, dataset="text", id_type=IdTypeSettings(user="text", item="text"))
+    source = locate(data)
+    with building(source, ValidationSettings(min_rows=1), EtlSettings(work_dir=tmp_path / "work"), 1_700_000_000) as found:
+        texts = {table: pd.read_parquet(path) for table, path in found.ids.items()}
+        named = found.items.merge(texts["item_ids"], on="item_id").set_index("external_id")
+        people = found.users.merge(texts["user_ids"], on="user_id").set_index("external_id")
+        tables = found.report.tables
+    assert named["title"].to_dict() == {"007": "Heat", "8": "Two", "9": "Alone", "7": ""}
+    assert named["year"].dropna().to_dict() == ({"007": 1995, "8": 1996} | ({} if ratings.endswith(".dat") else {"9": 1997}))
+    assert people["zip_code"].to_dict() == {"01": "02139", "7": "1"} and people["age"].to_dict() == {"01": 25, "7": 35}
+    assert (tables["items"].rows, tables["items"].accepted, tables["users"].accepted) == (3, 3, 2)
+    in_memory = ingest(data).tables
+    assert in_memory.items is not None and set(in_memory.items["item_id"]) <= set(found.items["item_id"])
