@@ -4,6 +4,9 @@ Each process reads its work from its own file, which only this user can read. It
 hold credentials. Its standard input is one end of a socket pair, to which the first replica writes epochs as JSON lines. The
 other end closes when the parent or torchrun ends, in whatever way; the process then ends too. Errors and the result are written
 to files in a folder that the parent creates. A small program of its own removes the folder, also if the parent is killed.
+
+Each process leads a session of its own, so that what it has started ends with it. Ctrl+C at a terminal does not reach other
+sessions, so the small program, which stays in the parent's, passes it on.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import os
 import pickle
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -36,20 +40,39 @@ __all__ = ["run_apart"]
 T = TypeVar("T")
 LOG, RESULT = "log", "result"
 REMOVE = """
-import os, shutil, sys, time
-folder, writer = sys.argv[1], sys.stdin.read()
-end = time.monotonic() + 60
-while writer and time.monotonic() < end:
+import os, shutil, signal, sys, time
+folder, writer = sys.argv[1], 0
+def tell(number, frame=None):
     try:
-        os.kill(int(writer), 0)
+        if writer:
+            os.killpg(writer, number)
     except OSError:
+        pass
+if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+    signal.signal(signal.SIGINT, tell)
+for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(number, signal.SIG_IGN)
+writer = int(sys.stdin.readline() or 0)
+sys.stdin.read()
+end = time.monotonic() + 60
+while writer:
+    try:
+        os.kill(writer, 0)
+    except OSError:
+        break
+    if time.monotonic() > end:
+        tell(signal.SIGKILL)
         break
     time.sleep(0.1)
 while os.path.exists(folder) and time.monotonic() < end + 10:
     shutil.rmtree(folder, ignore_errors=True)
     time.sleep(0.02)
 """
-"""A program that removes a folder once its standard input is closed and the process whose id it read from there has ended."""
+"""A program that removes a folder once its standard input is closed and the process whose id it read from there has ended.
+
+It passes SIGINT on to the group of that process, and kills the group if it has not ended a minute after the input was closed.
+"""
+END_S = 60.0  # longest wait for replicas to end after torchrun
 OF_A_REPLICA = {"RANK", "LOCAL_RANK", "WORLD_SIZE"}  # some clusters set them for every process
 
 
@@ -115,15 +138,13 @@ def _temporary_folder() -> Iterator[tuple[Path, Callable[[int], None]]]:
     program = [sys.executable, "-IS", "-c", REMOVE, str(folder)]
     nothing = subprocess.DEVNULL  # a pipe that this process writes to must not stay open until the folder is removed
     try:
-        with subprocess.Popen(
-            program, stdin=subprocess.PIPE, stdout=nothing, stderr=nothing, bufsize=0, start_new_session=True
-        ) as remover:
+        with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=nothing, stderr=nothing, bufsize=0) as remover:
             assert remover.stdin is not None
             told = remover.stdin
 
             def writes(process: int) -> None:
                 with suppress(BrokenPipeError):  # somebody killed the remover
-                    told.write(b"%d" % process)
+                    told.write(b"%d\n" % process)
 
             yield folder, writes
     finally:
@@ -154,29 +175,47 @@ def _follow(
                 stdout=2,  # library output stays visible to the user
                 stderr=log,  # torchrun's failure report is summarised in one message instead
                 env=environment,
+                start_new_session=True,
             )
         writes(process.pid)
-        # If torchrun is killed, its replicas outlive it and would keep the socket open.
-        threading.Thread(target=_close_after, args=(process, ours), daemon=True).start()
+        ended = threading.Event()
+        threading.Thread(target=_end_the_rest, args=(process, ours, ended), daemon=True).start()
         try:
             with ours.makefile("rb") as lines:
                 for line in lines:
                     if on_epoch is not None:
                         on_epoch(EpochReport(**json.loads(line)))
         except BaseException:
-            process.kill()
-            process.wait()
+            if not ended.is_set():
+                _kill_group(process.pid)
             ours.settimeout(None)
             while ours.recv(4096):  # wait until the last process has ended, so that none writes another checkpoint
                 pass
+            ended.wait()
             raise
-        return process.wait()
+        ended.wait()
+        return process.returncode
 
 
-def _close_after(process: subprocess.Popen[bytes], ours: socket.socket) -> None:
+def _end_the_rest(process: subprocess.Popen[bytes], ours: socket.socket, ended: threading.Event) -> None:
+    """Wait for the process, and end what it leaves behind. Set `ended` then. Close the socket, which others may keep open.
+
+    A killed torchrun leaves its replicas behind, and each of them ends when it sees the closed socket.
+    """
     process.wait()
+    _kill_group(process.pid)
+    ended.set()
     with suppress(OSError):  # already closed if everything has ended
         ours.shutdown(socket.SHUT_WR)
+        end = time.monotonic() + END_S
+        while ours.fileno() >= 0 and time.monotonic() < end:
+            time.sleep(0.1)
+        ours.shutdown(socket.SHUT_RD)
+
+
+def _kill_group(group: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # all of it has ended
+        os.killpg(group, signal.SIGKILL)
 
 
 def _write_private(path: Path, content: bytes) -> None:
@@ -230,6 +269,7 @@ def _main() -> None:
     folder, rank = Path(sys.argv[1]), int(os.environ.get("RANK", "0"))
     parent = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # processes that it starts must not keep the socket open
+    os.register_at_fork(after_in_child=parent.close)
     os.dup2(1, 2)
     own = folder / f"work-{rank}"
     content = own.read_bytes()
@@ -266,6 +306,7 @@ def _end_with_parent(parent: socket.socket) -> None:
     with suppress(ConnectionResetError):  # the parent ended with unread epochs
         while parent.recv(4096):
             pass
+    _kill_group(os.getpid())
     os._exit(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from configs.errors import TrainingError
 from models.recommender import OnEpoch
 from tasks.training import run_apart
 from tasks.training import subprocess_training as module
+from tests.infra.test_lifeline import ended
 
 KILLED = """
 import os, signal
@@ -21,6 +24,15 @@ from tasks.training import subprocess_training as module
 from tests.tasks.training.test_subprocess_training import halved
 module.{step} = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
 module.run_apart(halved, 8, trains="a number", on_epoch=None, threads=1, if_killed="")
+"""
+IN_A_THREAD = """
+import sys, threading, time
+from pathlib import Path
+from tasks.training import run_apart
+from tests.tasks.training.test_subprocess_training import work_of_a_child
+given = {"trains": "a number", "on_epoch": None, "threads": 1, "if_killed": ""}
+threading.Thread(target=run_apart, args=(work_of_a_child, Path(sys.argv[1]), False), kwargs=given).start()
+time.sleep(600)
 """
 
 
@@ -30,6 +42,17 @@ def halved(number: int, on_epoch: OnEpoch | None) -> float:
 
 def refused(on_epoch: OnEpoch | None) -> None:
     raise ZeroDivisionError("by zero")
+
+
+def work_of_a_child(pids: Path, dies: bool, on_epoch: OnEpoch | None) -> None:
+    """Fork a child that goes on for ever, as a pool of a plugin does, and wait for it or be killed."""
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+    child.start()
+    pids.with_suffix(".new").write_text(f"{os.getpid()} {child.pid}")
+    pids.with_suffix(".new").replace(pids)
+    if dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+    child.join()
 
 
 @pytest.fixture
@@ -68,3 +91,40 @@ def test_a_parent_that_is_killed_leaves_no_folder(step: str, temporary: Path) ->
     while left and time.monotonic() < end:
         left = any(temporary.iterdir())
     assert not left
+
+
+def wait_for(pids: Path, seconds: float) -> None:
+    """Wait until the processes have ended."""
+    end = time.monotonic() + seconds
+    while not all(ended(int(pid)) for pid in pids.read_text().split()):
+        assert time.monotonic() < end, pids.read_text()
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("dies", "said"), [(False, "reported no epoch for 15 s"), (True, "ended with status -9 without reporting an error")]
+)
+def test_a_child_that_a_training_leaves_behind_ends_with_it_and_nobody_waits_for_it(
+    dies: bool, said: str, temporary: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    pids = tmp_path_factory.mktemp("pids") / "pids"
+    with pytest.raises(TrainingError, match=said):
+        run_apart(work_of_a_child, pids, dies, trains="a number", on_epoch=None, threads=1, if_killed="", silence_s=15)
+    wait_for(pids, 10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_training_ends_with_the_process_group_that_waits_for_it(number: signal.Signals, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    pids = tmp_path / "pids"
+    waiting = subprocess.Popen([sys.executable, "-c", IN_A_THREAD, str(pids)], env=environment, start_new_session=True)
+    try:
+        while not pids.exists():
+            assert waiting.poll() is None
+            time.sleep(0.1)
+        os.killpg(waiting.pid, number)
+        wait_for(pids, 60)
+        assert waiting.wait(60) != 0
+    finally:
+        waiting.kill()
+        waiting.wait()
