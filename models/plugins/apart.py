@@ -1,6 +1,6 @@
 """A plugin's model that answers from a process of its own: `python -m models.plugins.apart FOLDER THREADS PLUGIN...`.
 
-The process ends with this one. Requests and scores pass through a socket, as arrays.
+The process, and what the plugin starts there, ends with this one. Requests and scores pass through a socket, as arrays.
 """
 
 from __future__ import annotations
@@ -8,10 +8,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
+import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import weakref
 from contextlib import suppress
 from dataclasses import fields
@@ -32,6 +35,7 @@ from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Reques
 __all__ = ["load_apart"]
 
 START_S, ANSWER_S = 600.0, 600.0  # longest wait for a model to load, and for the scores of a batch of requests
+END_S = 10.0  # longest wait for a process that has closed its socket
 HEAD = struct.Struct("<Q")
 MOST_BYTES = 1 << 36
 
@@ -70,6 +74,7 @@ class _ApartRecommender(Recommender):
                 stdin=theirs.fileno(),
                 stdout=2,
                 env=os.environ | places,
+                start_new_session=True,  # so that what the plugin has started can be ended with it
             )
         self._end = weakref.finalize(self, _end, self._process, self._channel)
         head, content = self._answer(START_S, "load")
@@ -119,8 +124,10 @@ class _ApartRecommender(Recommender):
             self._end()
             refuse(self._kind, f"it did not {doing} within {wait_s:g} s, so its process was ended")
         except ConnectionError:
-            status = self._process.wait()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_S)
             self._end()
+            status = self._process.returncode
             refuse(self._kind, f"its process ended with status {status} while it should {doing}")
         if "fault" in head:
             self._end()
@@ -131,8 +138,13 @@ class _ApartRecommender(Recommender):
 
 def _end(process: subprocess.Popen[bytes], channel: socket.socket) -> None:
     channel.close()
-    process.kill()
+    _kill_group(process.pid)
     process.wait()
+
+
+def _kill_group(group: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # all of it has ended
+        os.killpg(group, signal.SIGKILL)
 
 
 def _send(channel: socket.socket, head: dict[str, Any], content: bytes = b"") -> None:
@@ -178,9 +190,24 @@ def _scored(kind: str, model: Recommender, content: bytes) -> torch.Tensor:
     return scores.float().cpu().contiguous()
 
 
+def _end_at_hang_up(channel: socket.socket) -> None:
+    """End this process, and those that it has started, as soon as the other end of the socket is closed."""
+    watched = select.poll()
+    watched.register(channel, 0)  # a hang-up is always reported
+
+    def watch() -> None:
+        watched.poll()
+        _kill_group(os.getpid())
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _main() -> None:
     channel = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # processes that the plugin starts must not keep the socket open
+    os.register_at_fork(after_in_child=channel.close)
+    _end_at_hang_up(channel)
     folder, threads, *plugins = Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
     torch.set_num_threads(threads)
     kind = ""

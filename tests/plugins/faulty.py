@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,16 @@ def hang(*_: Any) -> None:
     threading.Event().wait()
 
 
+def hang_in_a_child(*_: Any) -> None:
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+    child.start()
+    child.join()
+
+
+def leave(*_: Any) -> None:
+    sys.exit("this model needs a GPU")
+
+
 def crash(*_: Any) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
@@ -44,6 +57,8 @@ FITS: dict[str, Callable[..., Any]] = {
 }
 SCORES: dict[str, Callable[..., Any]] = {
     "scores hang": hang,
+    "scores hang in a child": hang_in_a_child,
+    "scores exit": leave,
     "scores crash": crash,
     "scores raise": fail,
     "scores are NaN": lambda scores: torch.full_like(scores, torch.nan),
@@ -83,6 +98,8 @@ class Faulty(Lately):
         model._fitting = False
         if model._fault == "load raises":
             fail()
+        if model._fault == "load exits":
+            leave()
         return model
 
 

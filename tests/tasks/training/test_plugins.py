@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -27,9 +33,24 @@ from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate
 from tasks.training import Candidate, read_split, train_candidate
 from tests import synthetic
+from tests.infra.test_lifeline import ended
 from tests.tasks.training.test_candidates import LAX
 
 FAULTY = "tests.plugins.faulty:SPEC"
+ASKING = """
+import sys
+from pathlib import Path
+import numpy as np
+from configs.kinds import register
+from models.plugins import load_apart
+from models.recommender import Requests
+register([sys.argv[1]])
+model = load_apart(Path(sys.argv[2]))
+print(model._process.pid, flush=True)
+one = np.ones(1, np.int64)
+item = model.catalogue[:1]
+model.scores(Requests(one, np.array([0, 1]), item, one, request_times=one, targets=item))
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -140,6 +161,15 @@ def test_a_report_of_a_training_that_means_nothing_is_refused(report: Any, said:
         check_fitted("faulty", report)
 
 
+def test_the_numbers_of_a_report_may_be_those_of_numpy_and_torch() -> None:
+    epoch = EpochReport(1, 1, np.float32(0.5), {"ndcg@10": torch.tensor(0.25)}, 0.1, np.int64(1))  # type: ignore[arg-type, dict-item]
+    report = FitReport([epoch], best_epoch=np.int64(1))  # type: ignore[arg-type]
+    register([FAULTY])
+    check_fitted("faulty", report)
+    stored = json.loads(json.dumps(dataclasses.asdict(report)))
+    assert stored["best_epoch"] == 1 and stored["epochs"][0]["loss"] == 0.5 and stored["epochs"][0]["valid"] == {"ndcg@10": 0.25}
+
+
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("change", "said"),
@@ -190,6 +220,33 @@ def test_a_model_that_answers_nonsense_is_refused_by_name(
     with pytest.raises(TrainingError, match=said) as caught:
         load_apart(Path(candidate.folder)).scores(requests)
     assert f"The model faulty of the plugin {FAULTY}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_model_that_hangs_ends_with_the_process_that_asks_it_and_takes_its_children_along(
+    healthy: tuple[Candidate, list[EpochReport]], tmp_path: Path
+) -> None:
+    candidate = with_fault(healthy[0], tmp_path / "model", "scores hang in a child")
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-c", ASKING, FAULTY, candidate.folder]
+    asking = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert asking.stdout is not None
+        group = asking.stdout.readline().strip()
+
+        def left() -> list[int]:
+            found = subprocess.run(["pgrep", "-g", group], capture_output=True, text=True, check=False).stdout
+            return [pid for pid in map(int, found.split()) if not ended(pid)]
+
+        end = time.monotonic() + 120
+        while len(left()) < 2:
+            assert time.monotonic() < end and asking.poll() is None
+            time.sleep(0.1)
+    finally:
+        asking.kill()
+        asking.communicate()
+    while left():
+        assert time.monotonic() < end, left()
+        time.sleep(0.1)
 
 
 def test_a_baseline_whose_answers_change_between_processes_is_refused_and_nothing_is_stored(
