@@ -137,7 +137,7 @@ def _judge(case: _Case) -> Decision:
             return hold(replace(check, ok=False, reason=str(error)))
         try:
             champion = None if current is None else rank_champion(ground, *current)
-        except (GateError, VersionCorruptError) as error:
+        except (GateError, TrainingError, VersionCorruptError) as error:
             # Hold the version but keep it: the champion is at fault, and a forced promotion can replace it.
             return hold(check, str(error))
         served_window = (

@@ -58,6 +58,7 @@ def rank_champion(ground: Ground, ref: ModelRef, promotion: Promotion) -> Champi
 
     Raises:
         GateError: It was trained under another protocol.
+        TrainingError: The plugin of its kind cannot load it, or its scores are not finite.
         VersionCorruptError: Its files differ from those that were sealed.
     """
     refuse_other_protocol(ground.store, ref, ground.evaluation)

@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
 
-from configs.errors import AlreadyExistsError, GateError, VersionCorruptError
+from configs.errors import AlreadyExistsError, GateError, TrainingError, VersionCorruptError
 from infra.registry import ModelRegistry, StagedVersion, file_digests
 from models.evaluation import metrics
 from tasks.evaluation import evaluate, load_check, rank_version
@@ -276,6 +276,16 @@ def test_a_challenger_is_held_if_the_champion_cannot_be_ranked_but_it_can_be_for
     assert entry.version == ref.version == world.champion()
     again = force_promotion.fn(ref, "the champion is damaged", decision, world.settings.store)
     assert again == entry, "an attempt that is repeated because its answer was lost changes nothing"
+
+
+def test_a_challenger_is_held_if_the_champions_plugin_cannot_load_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise TrainingError("The model toy of the plugin toy_plugin:SPEC cannot be used: it did not load.")
+
+    monkeypatch.setattr("tasks.gate.opponents.rank_version", failing)
+    decision = decided(world, world.stage())
+    assert failed(decision) == ["the champion can be ranked"] and "toy_plugin:SPEC" in decision.reasons[0]
+    assert decision.broken is None and world.untouched()
 
 
 def test_a_slow_version_is_ranked_and_held_for_its_slowness_alone(world: World) -> None:
