@@ -66,7 +66,7 @@ class GeneralModel:
             return cls(load_recommender(folder))
         except RecsysError:
             raise
-        except Exception as error:  # of a plugin, which can raise anything
+        except (Exception, SystemExit) as error:  # of a plugin, which can raise anything
             reason = f"{type(error).__name__}: {error}"
             raise VersionCorruptError(f"{folder} does not contain a readable model ({reason}); train again.") from error
 
@@ -77,7 +77,7 @@ class GeneralModel:
         requests = self._requests(items, times, offsets, now, user_ids)
         try:
             scores = self._scores(requests)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if len(requests) == 1:
                 self._tell(f"{type(error).__name__}: {error}")
                 return self.cold_scores[None].copy()

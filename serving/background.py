@@ -89,7 +89,7 @@ class BackgroundLoop:
         try:
             if step() is not False:
                 return True
-        except Exception:  # the thread's last resort: nothing else would ever start it again
+        except (Exception, SystemExit):  # the thread's last resort: nothing else would ever start it again
             logger.exception("%s failed and is tried again", self.name)
         self._on_failure(self.name)
         return False

@@ -272,7 +272,7 @@ class ChampionFollower:
                 warm(model)
             except (RecsysError, OSError):
                 raise
-            except Exception as error:  # whatever a damaged version makes a library raise, it harms this version only
+            except (Exception, SystemExit) as error:  # whatever a library or a plugin raises, it harms this version only
                 logger.exception("a version cannot be loaded", extra={"version": version})
                 raise _UnusableError(f"{type(error).__name__}: {error}") from error
         return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,13 @@ PARTS = small_split()
 
 
 class Fragile(Popularity):
-    """Scores a user by the number of the user's events; fails for user 3, and returns NaN for user 4."""
+    """Scores a user by the number of the user's events; fails for user 3, returns NaN for user 4, and exits for user 5."""
 
     def scores(self, requests: Requests) -> torch.Tensor:
         if 3 in requests.user_ids:
             raise RuntimeError("user 3 is too much")
+        if 5 in requests.user_ids:
+            raise SystemExit("user 5 is too much")
         scores = super().scores(requests) + torch.from_numpy(requests.lengths).float()[:, None]
         scores[torch.from_numpy(requests.user_ids == 4)] = torch.nan
         return scores
@@ -50,10 +53,10 @@ def test_a_request_that_a_model_cannot_score_gets_the_scores_of_a_new_user_and_n
 ) -> None:
     served = GeneralModel(fitted(Fragile))
     with caplog.at_level(logging.ERROR):
-        scores = served.window_scores(*windows([1, 3, 4, None]))
+        scores = served.window_scores(*windows([1, 3, 4, None, 5]))
         served.window_scores(*windows([3]))
     cold = served.cold_scores
-    assert np.array_equal(scores, np.stack([cold + 2, cold, cold, cold + 2]))
+    assert np.array_equal(scores, np.stack([cold + 2, cold, cold, cold + 2, cold]))
     assert len(caplog.records) == 1 and "user 3 is too much" in str(vars(caplog.records[0]))
 
 
@@ -116,6 +119,15 @@ def test_no_request_is_earlier_than_its_events_although_they_may_be_later_than_t
     items, times, offsets = np.array([0, 1, 0]), np.array([5, 300, 6]), np.array([0, 0, 2, 3, 3])
     served.window_scores(items, times, offsets, np.array([9, 9, 9, 8]), [1, 2, 3, 4])
     assert asked[-1] == [9, 300, 9, 8]
+
+
+def test_a_model_that_exits_when_it_is_loaded_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def leave(folder: Path) -> None:
+        raise SystemExit("this model needs a GPU")
+
+    monkeypatch.setattr("models.general.load_recommender", leave)
+    with pytest.raises(VersionCorruptError, match="SystemExit: this model needs a GPU"):
+        GeneralModel.load(tmp_path)
 
 
 def test_a_model_of_users_gives_the_scores_of_its_own_serving_form(tmp_path: Any) -> None:

@@ -13,11 +13,12 @@ from serving.background import BackgroundLoop
 
 def test_a_step_that_raises_or_fails_is_counted_and_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "LEAST_S", 0.001)
-    steps, failures, well = iter([ValueError("a"), False, RecursionError(), MemoryError()]), [], threading.Event()
+    raised = [ValueError("a"), False, RecursionError(), MemoryError(), SystemExit("a plugin's last word")]
+    steps, failures, well = iter(raised), [], threading.Event()
 
     def step() -> bool:
         found = next(steps, True)
-        if isinstance(found, Exception):
+        if isinstance(found, BaseException):
             raise found
         if found:
             well.set()
@@ -25,7 +26,7 @@ def test_a_step_that_raises_or_fails_is_counted_and_repeated(monkeypatch: pytest
 
     loop = BackgroundLoop("checking", step, 0.001, on_failure=failures.append)
     loop.start()
-    assert well.wait(60) and failures == ["checking"] * 4
+    assert well.wait(60) and failures == ["checking"] * 5
     assert loop.close(60) and not loop.alive
 
 

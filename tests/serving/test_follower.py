@@ -105,6 +105,19 @@ def test_a_broken_version_is_refused_and_reported_and_the_old_one_stays_in_servi
     assert world.served() == world.second and follower.refused == {}, "versions that were replaced still raise an alarm"
 
 
+def test_a_version_that_exits_when_it_is_loaded_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(*_: object) -> None:
+        raise SystemExit("this model needs a GPU")
+
+    follower = world.follower()
+    promote_version(world.store, world.first)
+    follower.look()
+    monkeypatch.setattr("serving.follower.warm", leave)
+    promote_version(world.store, world.second)
+    follower.look()
+    assert world.served() == world.first and "this model needs a GPU" in follower.refused[world.second].reason
+
+
 def test_a_version_whose_stored_files_or_manifest_were_edited_is_refused(world: World) -> None:
     follower = world.follower()
     promote_version(world.store, world.first)
