@@ -69,7 +69,8 @@ class SASRec(Recommender):
         adam = torch.optim.Adam(self._network.parameters(), s.learning_rate)
         learner = training.Learner(self._network, adam, training.EagerEpochs(self._network, adam, batches, loss))
         schedule = training.Schedule(s.max_epochs, s.patience)
-        kept = training.Checkpoints.of(checkpoint_dir, self, train, valid, seed)  # a killed run goes on from its last epoch
+        # A killed run goes on from its last epoch.
+        kept = training.Checkpoints.of(checkpoint_dir, self, train, valid, seed, mask_seen=mask_seen)
         return training.train(learner, validate, schedule, seed=seed, checkpoints=kept, on_epoch=on_epoch)
 
     @torch.no_grad()

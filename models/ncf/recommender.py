@@ -7,7 +7,6 @@ RecBole.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +25,7 @@ from models.evaluation import metrics, rank_requests
 from models.ncf.inference import hidden_layers
 from models.recommender import FitReport, IntArray, OnEpoch, Program, Recommender, Requests, Sequences
 from models.sequences import Vocabulary
-from models.training import Checkpoints, EagerEpochs, Learner, Schedule
+from models.training import Checkpoints, EagerEpochs, Learner, Schedule, fingerprint_of
 from models.training import train as run_training
 
 __all__ = ["NCF"]
@@ -90,7 +89,8 @@ class NCF(Recommender):
             ranking = rank_requests(self, valid, catalogue, mask_seen=mask_seen, batch_size=256)
             return metrics(ranking.ranks, (10,))
 
-        fingerprint = self._fingerprint(train, valid, seed, mask_seen)
+        words = f"ncf {settings.model_dump_json()} {seed} {mask_seen}"
+        fingerprint = fingerprint_of(words, train, valid, catalogue)
         report = run_training(
             Learner(network, optimizer, EagerEpochs(network, optimizer, batches, loss)),
             validate,
@@ -159,13 +159,6 @@ class NCF(Recommender):
         self._weights = {name: weight.detach().clone() for name, weight in state.items()}
         for name in ("user_mf_embedding.weight", "user_mlp_embedding.weight"):
             self._weights[name][0] = self._weights[name][1:].mean(dim=0)
-
-    def _fingerprint(self, train: Sequences, valid: Requests, seed: int, mask_seen: bool) -> str:
-        digest = hashlib.sha256(f"ncf {self._settings.model_dump_json()} {seed} {mask_seen}".encode())
-        weights = [] if train.weights is None else [train.weights]
-        for array in (train.user_ids, train.offsets, train.item_ids, valid.targets, self.catalogue, *weights):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
 
 
 class _Sampler:

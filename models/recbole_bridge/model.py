@@ -77,6 +77,11 @@ class RecBoleModel(Recommender):
         on_epoch: OnEpoch | None = None,
     ) -> FitReport:
         started = time.perf_counter()
+        if train.weights is not None and (train.weights != train.weights[:1]).any():
+            raise TrainingError(
+                "RecBole's losses cannot weight events, but these have different weights. Remove recbole from challenger and baselines, "
+                "or data.columns.weight."
+            )
         vocabulary = Vocabulary(catalogue)
         counts = np.bincount(vocabulary.indices(train.item_ids), minlength=len(catalogue) + 1)[1:]
         self._events = _events_of(train, vocabulary)
@@ -97,7 +102,7 @@ class RecBoleModel(Recommender):
             validate,
             Schedule(self._settings.max_epochs, self._settings.patience),
             seed=seed,
-            checkpoints=Checkpoints.of(checkpoint_dir, self, train, valid, seed),
+            checkpoints=Checkpoints.of(checkpoint_dir, self, train, valid, seed, mask_seen=mask_seen),
             on_epoch=on_epoch,
         )
         # Some networks cache what they computed from the last weights, so the best weights go into a new one.

@@ -6,7 +6,6 @@ therefore has the targets of the authors' one-row-per-prefix augmentation, at ab
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +35,7 @@ from models.training import (
     Learner,
     Replicas,
     Schedule,
+    fingerprint_of,
     name_first_nonfinite,
     resolve_device,
 )
@@ -152,7 +152,9 @@ class SS4Rec(Recommender):
             with self._autocast():
                 return metrics(holdout.ranks(network, self._backend, MISS), (10,))
 
-        fingerprint = _fingerprint(train, valid, catalogue, self._who(train.user_ids), settings, seed, mask_seen)
+        # A run may resume with a different number of replicas, on a machine with other GPUs.
+        words = f"{settings.model_dump_json(exclude={'replicas'})} {seed} {mask_seen}"
+        fingerprint = fingerprint_of(words, train, valid, catalogue, self._who(train.user_ids))
         hooks = name_first_nonfinite(network) if settings.debug else []
         if self._compiled is not None:
             self._compiled()
@@ -280,21 +282,3 @@ class SS4Rec(Recommender):
                 f"The timestamps look like milliseconds (median {int(np.median(train.timestamps))}), but SS4Rec needs "
                 "seconds. Divide the column timestamp by 1000 before building the dataset."
             )
-
-
-def _fingerprint(
-    train: Sequences,
-    valid: Requests,
-    catalogue: IntArray,
-    who: IntArray | None,
-    settings: SS4RecSettings,
-    seed: int,
-    mask_seen: bool,
-) -> str:
-    digest = hashlib.sha256()
-    described = [array for array in (who, train.weights) if array is not None]
-    for array in (train.offsets, train.item_ids, train.timestamps, valid.targets, valid.request_times, catalogue, *described):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    # A run may resume with a different number of replicas, on a machine with other GPUs.
-    digest.update(f"{settings.model_dump_json(exclude={'replicas'})} {seed} {mask_seen}".encode())
-    return digest.hexdigest()

@@ -1,5 +1,5 @@
 from .adamw import AdamW
-from .checkpoint import Checkpoints, Learner
+from .checkpoint import Checkpoints, Learner, fingerprint_of
 from .cuda_graph import GraphedEpochs
 from .distributed import Placement, Replicas, joined_replicas, place, resolve_device
 from .epochs import EagerEpochs, Epochs, WeightAverage, name_first_nonfinite
@@ -18,6 +18,7 @@ __all__ = [
     "Saved",
     "Schedule",
     "WeightAverage",
+    "fingerprint_of",
     "joined_replicas",
     "judged_once",
     "name_first_nonfinite",

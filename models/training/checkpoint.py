@@ -6,11 +6,12 @@ import hashlib
 import io
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -19,7 +20,7 @@ from models.recommender import EpochReport, Recommender, Requests, Sequences
 from models.training.distributed import Replicas
 from models.training.epochs import Epochs, Optimizer
 
-__all__ = ["Checkpoints", "Learner", "Progress"]
+__all__ = ["Checkpoints", "Learner", "Progress", "fingerprint_of"]
 
 CHECKPOINT = "checkpoint.pt"
 RandomStates = dict[str, list[torch.Tensor]]
@@ -64,7 +65,16 @@ class Checkpoints:
     """Identifies data, settings and seed. A checkpoint with another fingerprint is not resumed."""
 
     @classmethod
-    def of(cls, folder: Path | None, model: Recommender, train: Sequences, valid: Requests, seed: int) -> Self | None:
+    def of(
+        cls,
+        folder: Path | None,
+        model: Recommender,
+        train: Sequences,
+        valid: Requests,
+        seed: int,
+        *,
+        mask_seen: bool | None = None,
+    ) -> Self | None:
         """Return the checkpoints of a model's training, or None without a folder.
 
         Args:
@@ -73,13 +83,12 @@ class Checkpoints:
             train: The events that it is trained on.
             valid: The requests that choose the epoch.
             seed: The seed of the training.
+            mask_seen: As given to `Recommender.fit`. It changes the ranks that choose the epoch.
         """
         if folder is None:
             return None
-        digest = hashlib.sha256(json.dumps([model.name, model.settings(), seed], sort_keys=True).encode())
-        for array in (train.user_ids, train.offsets, train.item_ids, train.timestamps, valid.targets, model.catalogue):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return cls(folder, digest.hexdigest())
+        words = json.dumps([model.name, model.settings(), seed, mask_seen], sort_keys=True)
+        return cls(folder, fingerprint_of(words, train, valid, model.catalogue))
 
     def save(self, learner: Learner, progress: Progress) -> None:
         """Replace the checkpoint. All replicas must call this."""
@@ -142,6 +151,24 @@ class Checkpoints:
             {name: weight.to(device) for name, weight in kept["best_weights"].items()},
             [EpochReport(**report) for report in json.loads(kept["reports"])],
         )
+
+
+def fingerprint_of(words: str, train: Sequences, valid: Requests, *others: npt.NDArray[Any] | None) -> str:
+    """Return a digest of what a training depends on.
+
+    Args:
+        words: Its kind, settings and seed.
+        train: The events that it is trained on.
+        valid: The requests that choose the epoch.
+        others: Further arrays, such as the catalogue.
+    """
+    digest = hashlib.sha256(words.encode())
+    arrays = [getattr(part, field.name) for part in (train, valid) for field in fields(part)]
+    for array in (*arrays, *others):
+        given = None if array is None else np.ascontiguousarray(array)
+        digest.update(b"none" if given is None else f"{given.dtype.str} {given.shape}".encode())
+        digest.update(b"" if given is None else given.tobytes())
+    return digest.hexdigest()
 
 
 def _random_states(device: torch.device, replicas: Replicas) -> RandomStates:

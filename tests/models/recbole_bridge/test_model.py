@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,14 @@ def test_training_leaves_the_working_folder_and_the_random_numbers_alone(
 def test_a_training_that_diverges_is_refused(parts: Split) -> None:
     with pytest.raises(TrainingError, match=r"SASRec.*(diverged|not finite)"):
         fit(made("SASRec", learning_rate=1e30), parts)
+
+
+def test_events_with_different_weights_are_refused(parts: Split) -> None:
+    weights = np.ones(len(parts.train.item_ids), np.float32)
+    fit(made("ItemKNN"), replace(parts, train=replace(parts.train, weights=weights)))
+    weights[0] = 2
+    with pytest.raises(TrainingError, match=r"different weights\. Remove recbole"):
+        fit(made("ItemKNN"), replace(parts, train=replace(parts.train, weights=weights)))
 
 
 def test_a_model_that_these_events_do_not_suit_is_refused_with_its_name(parts: Split) -> None:

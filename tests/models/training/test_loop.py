@@ -5,14 +5,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from configs.errors import TrainingError
-from models.recommender import EpochReport, FitReport
+from configs.settings import PopularitySettings
+from models.popularity import Popularity
+from models.recommender import EpochReport, FitReport, IntArray, Requests, Sequences
 from models.training import Checkpoints, EagerEpochs, Learner, Schedule, name_first_nonfinite, train
 
 
@@ -41,6 +45,36 @@ def run(
         **options,  # type: ignore[arg-type]
     )
     return network, report
+
+
+def test_only_a_training_of_the_same_data_and_settings_is_resumed(tmp_path: Path) -> None:
+    def ids(*numbers: int) -> IntArray:
+        return np.array(numbers, np.int64)
+
+    train = Sequences(ids(1, 2), ids(0, 2, 3), ids(5, 6, 5), ids(1, 2, 3), weights=np.ones(3, np.float32))
+    valid = Requests(ids(1, 2), ids(0, 1, 3), ids(5, 5, 6), ids(1, 1, 2), request_times=ids(4, 4), targets=ids(6, 5))
+    model = Popularity(PopularitySettings())
+    model.catalogue = ids(5, 6)
+
+    def fingerprint(train: Sequences = train, valid: Requests = valid, seed: int = 1, mask_seen: bool = True) -> str:
+        kept = Checkpoints.of(tmp_path, model, train, valid, seed, mask_seen=mask_seen)
+        assert kept is not None
+        return kept.fingerprint
+
+    changed = [
+        *(replace(train, **change) for change in (
+            {"user_ids": ids(1, 3)}, {"offsets": ids(0, 1, 3)}, {"item_ids": ids(6, 5, 5)}, {"timestamps": ids(1, 2, 4)},
+            {"weights": None}, {"weights": np.full(3, 2, np.float32)}, {"ties_drawn": True},
+        )),
+        *(replace(valid, **change) for change in (
+            {"user_ids": ids(1, 3)}, {"offsets": ids(0, 2, 3)}, {"item_ids": ids(5, 6, 5)}, {"timestamps": ids(1, 1, 3)},
+            {"request_times": ids(4, 5)}, {"targets": ids(6, 6)},
+        )),
+    ]  # fmt: skip
+    found = {fingerprint(valid=part) if isinstance(part, Requests) else fingerprint(part) for part in changed}
+    found |= {fingerprint(seed=2), fingerprint(mask_seen=False)}
+    assert len(found) == len(changed) + 2 and fingerprint() not in found
+    assert fingerprint(replace(train, item_ids=train.item_ids.copy())) == fingerprint()
 
 
 class Killed(Exception):
