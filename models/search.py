@@ -30,7 +30,7 @@ from configs.base import Settings
 from configs.errors import TrainingError
 from configs.kinds import ModelSpec, Parameter
 from configs.studies import Pruning
-from models.evaluation import Split
+from models.evaluation import Split, masks_seen
 from models.kinds import recommender_class
 from models.plugins import blamed, check_fitted, refuse
 from models.recommender import EpochReport, IntArray, OnEpoch, Recommender, Requests, Sequences
@@ -48,13 +48,13 @@ class TrialData:
     train: Sequences
     valid: Requests
     catalogue: IntArray  # (n_items,) raw item ids, ascending
-    mask_seen: bool
+    protocol: str  # as in `Split.id`
     users: pd.DataFrame | None = None  # as for `Recommender.describe_users`
 
     @classmethod
-    def of(cls, parts: Split, spec: ModelSpec, users: pd.DataFrame | None = None) -> TrialData:
-        """Return the data of a split as a kind of model sees them."""
-        return cls(parts.train, parts.valid, parts.catalogue, parts.masks_seen(recommender_class(spec).sequential), users)
+    def of(cls, parts: Split, users: pd.DataFrame | None = None) -> TrialData:
+        """Return the data of a split."""
+        return cls(parts.train, parts.valid, parts.catalogue, parts.id, users)
 
 
 def make_sampler(seed: int, *, worker: int = 0, begun: int = 0) -> optuna.samplers.BaseSampler:
@@ -133,14 +133,16 @@ def train_trial(spec: ModelSpec, data: TrialData, seed: int, settings: Settings,
     """Train a model of a kind, and return its best valid NDCG@10. What `on_epoch` raises ends the training.
 
     Raises:
-        TrainingError: if training diverges or does not fit into the GPU.
+        TrainingError: if training diverges or does not fit into the GPU, or the code of a plugin raises an exception.
     """
-    model: Recommender = recommender_class(spec)(settings)
-    if data.users is not None:
-        model.describe_users(data.users)
+    model: Recommender | None = None
     try:
         with blamed(spec.kind, "training", but=optuna.TrialPruned):
-            report = model.fit(data.train, data.valid, data.catalogue, seed=seed, mask_seen=data.mask_seen, on_epoch=on_epoch)
+            model = recommender_class(spec)(settings)
+            if data.users is not None:
+                model.describe_users(data.users)
+            masked = masks_seen(data.protocol, model.sequential)
+            report = model.fit(data.train, data.valid, data.catalogue, seed=seed, mask_seen=masked, on_epoch=on_epoch)
     except torch.OutOfMemoryError as error:
         raise TrainingError(f"The network and one training step do not fit into the GPU's memory: {error}") from error
     finally:

@@ -81,7 +81,7 @@ def main() -> None:
     for start in STARTS:
         study.enqueue_trial(start)
     fixed = {"max_length": given.max_length, "max_epochs": given.epochs, "patience": given.patience}
-    base, data = SS4RecSettings(**fixed), TrialData.of(parts, SPEC)
+    base, data = SS4RecSettings(**fixed), TrialData.of(parts)
 
     def record(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         print(f"{trial.number} {trial.state.name.lower()} {trial.value} {trial.params} {_length(trial)}", flush=True)

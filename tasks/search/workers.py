@@ -116,7 +116,7 @@ def _train_apart(dataset: DatasetRef, settings: SearchSettings, wanted: Settings
 
 def _data(store: Store, dataset: DatasetRef, settings: SearchSettings) -> TrialData:
     users = read_table(store, dataset, "users")
-    return TrialData.of(read_split(store, dataset, settings.evaluation), spec_of(settings.challenger), users)
+    return TrialData.of(read_split(store, dataset, settings.evaluation), users)
 
 
 def _run_one(study: optuna.Study, claim: ExitStack, train: Train, settings: SearchSettings, on_epoch: OnEpoch | None) -> int:

@@ -18,7 +18,7 @@ from configs.kinds import Parameter, spec_of
 from configs.settings import EvaluationSettings, SS4RecSettings
 from configs.studies import Pruning
 from models.evaluation import Split, split
-from models.recommender import EpochReport
+from models.recommender import EpochReport, FitReport, Recommender
 from models.search import Train, TrialData, make_pruner, make_sampler, run_trial, suggest, train_trial
 from tests import synthetic
 
@@ -34,7 +34,7 @@ def parts() -> Split:
 
 
 def trainer(parts: Split, users: pd.DataFrame | None = None, seed: int = 0) -> Train:
-    return partial(train_trial, SPEC, TrialData.of(parts, SPEC, users), seed)
+    return partial(train_trial, SPEC, TrialData.of(parts, users), seed)
 
 
 def search(parts: Split, trials: int = 3, seed: int = 5, **reports: Any) -> optuna.Study:
@@ -144,3 +144,32 @@ def test_a_trial_that_diverges_or_does_not_fit_is_a_training_error(parts: Split)
 def test_without_pruning_nothing_is_cut_off() -> None:
     assert isinstance(make_pruner(None), optuna.pruners.NopPruner)
     assert isinstance(make_pruner(Pruning()), optuna.pruners.MedianPruner)
+
+
+@pytest.mark.parametrize(("name", "masked"), [("GRU4Rec", False), ("BPR", True)])
+def test_a_trial_masks_seen_items_as_the_training_of_its_winner_does(
+    name: str, masked: bool, parts: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def fit(model: Recommender, *_: Any, mask_seen: bool, **__: Any) -> FitReport:
+        asked.append(mask_seen)
+        return FitReport([EpochReport(1, 1, 0.0, {"ndcg@10": 0.5}, 0.0, 1)], best_epoch=1)
+
+    monkeypatch.setattr("models.recbole_bridge.model.RecBoleModel.fit", fit)
+    data, recbole = TrialData.of(dataclasses.replace(parts, id="loo-recbole")), spec_of("recbole")
+    assert train_trial(recbole, data, 0, recbole.settings.model_validate({"model": name}), None) == 0.5
+    assert asked == [masked]
+
+
+def test_a_plugin_that_cannot_be_made_or_be_told_its_users_fails_the_trial(parts: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("the width is no multiple of the heads")
+
+    monkeypatch.setattr("models.plugins.faults.place_of", lambda kind: "toy_plugin:SPEC")
+    users = pd.DataFrame({"user_id": np.unique(parts.train.user_ids)})
+    for method in ("describe_users", "__init__"):
+        monkeypatch.setattr(f"models.popularity.Popularity.{method}", fail)
+        popularity = spec_of("popularity")
+        with pytest.raises(TrainingError, match=r"toy_plugin:SPEC failed in training \(ValueError: the width"):
+            train_trial(popularity, TrialData.of(parts, users), 0, popularity.settings(), None)
