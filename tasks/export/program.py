@@ -24,7 +24,7 @@ def program_files(program: Program, item_names: pa.Array, user_names: pa.Array |
     Args:
         program: The model's forward pass.
         item_names: The team's own ids (n_items,) of the items, in the order of the scores.
-        user_names: The team's own ids (U,) of `program.users`, if it has any.
+        user_names: The team's own ids (U,) of `program.users`, if it has any. Users whose id is null get no row.
     """
     shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in program.inputs)
     with torch.no_grad():
@@ -43,7 +43,9 @@ def program_files(program: Program, item_names: pa.Array, user_names: pa.Array |
         "items.parquet": parquet({Columns.ITEM: item_names, "number": _numbers(len(item_names))}),
     }
     if user_names is not None:
-        files["users.parquet"] = parquet({Columns.USER: user_names, "number": _numbers(len(user_names))})
+        known = user_names.is_valid()
+        columns = {Columns.USER: user_names, "number": _numbers(len(user_names))}
+        files["users.parquet"] = parquet({name: column.filter(known) for name, column in columns.items()})
     return files
 
 

@@ -258,9 +258,10 @@ class _UserNames:
 
 
 def _named(texts: pd.Series[str] | None, user_ids: IntArray) -> pa.Array:
+    """Return the ids as the team knows them. A text that the dataset no longer has, as of a removed user, is null."""
     if texts is None:
         return pa.array(user_ids)
-    return pa.array(texts.reindex(user_ids).tolist(), pa.string())
+    return pa.array([None if pd.isna(text) else text for text in texts.reindex(user_ids)], pa.string())
 
 
 def _rows(name: str, content: bytes) -> int | None:

@@ -9,17 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
 from configs.errors import CannotExportError, ChampionMissingError, NotFoundError, StoreUnavailableError
 from configs.kinds import spec_of
 from configs.serving import CHAMPION, BatchSettings, RuleFile, StateSettings
-from configs.settings import ExportSettings, StoreSettings
+from configs.settings import ExportSettings, NCFSettings, StoreSettings
 from infra.storage import open_store
 from infra.storage.local import LocalStore
 from models.evaluation import split
 from models.kinds import recommender_class
+from models.ncf import NCF
 from serving.engine import Answer, Engine, EventJob, Models, NewEvent, RecommendJob, RequestTime, ServedModel
 from serving.experiments import Assignment
 from serving.reranking import Rules
@@ -189,6 +191,23 @@ def test_text_ids_leave_as_texts(made: Made, monkeypatch: pytest.MonkeyPatch) ->
     chosen = ChosenUsers(np.array([1, 50, 77]), ["cust/1", "cust/50", "somebody new"])
     table = made.read(made.export(parts=["top_k"], users=chosen), "top_k")
     assert table["user_id"].unique().tolist() == ["cust/1", "cust/50", "somebody new"]
+
+
+def test_users_who_were_removed_since_are_left_out_of_the_program(made: Made) -> None:
+    from tasks.export.program import program_files
+    from tasks.export.run import _named
+
+    parts = split(EVENTS.assign(row=np.arange(len(EVENTS))), made.settings.evaluation)
+    model = NCF(NCFSettings(device="cpu", max_epochs=1))
+    model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=True)
+    program = model.program()
+    assert program.users is not None
+    left = np.delete(program.users, 1)
+    for kind in ("string", "object"):
+        texts = pd.Series([f"cust/{user}" for user in left], index=left, dtype=kind)
+        files = program_files(program, pa.array(parts.catalogue), _named(texts, program.users))
+        users = pd.read_parquet(io.BytesIO(files["users.parquet"]))
+        assert users["user_id"].tolist() == texts.tolist() and users["number"].tolist() == [1, *range(3, len(left) + 2)]
 
 
 def test_an_export_to_s3_has_the_same_files(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
