@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, GetJsonSchemaHandler, create_model, field_validator, model_validator
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, ValidationError, create_model, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -14,6 +15,8 @@ from configs.errors import SettingsError
 from configs.kinds import label_of, register, registered_kinds, spec_of
 
 __all__ = ["ModelSettings", "NCFSettings", "PopularitySettings", "SS4RecSettings"]
+
+logger = logging.getLogger(__name__)
 
 
 class SS4RecSettings(Settings):
@@ -164,10 +167,11 @@ class ModelSettings(Settings):
     def of_version(cls, stored: Mapping[str, Any]) -> ModelSettings:
         """Read the settings that are stored with a version.
 
-        Nothing that a store names is imported: a kind that this process does not know is left out.
+        Nothing that a store names is imported: a kind that this process does not know is left out. So is a setting that a kind no
+        longer has or allows, as after an update of its plugin.
         """
         known = {*cls.model_fields, *registered_kinds()} - {"plugins"}
-        return cls.model_validate({name: section for name, section in stored.items() if name in known})
+        return cls.model_validate({name: _still_valid(name, given) for name, given in stored.items() if name in known})
 
     @classmethod
     def further_sections(cls) -> dict[str, type[Settings]]:
@@ -209,3 +213,28 @@ class ModelSettings(Settings):
         former["anyOf"] = [{"$ref": former.pop("$ref")}, {"type": "null"}]
         own["additionalProperties"] = {"type": "object"}
         return schema
+
+
+def _still_valid(kind: str, given: Any) -> Any:
+    """Return a stored section without the settings that its kind no longer has or allows."""
+    wrong = _wrong_settings(kind, given) if isinstance(given, Mapping) else []
+    if not wrong:
+        return given
+    kept = {name: value for name, value in given.items() if name not in wrong}
+    if _wrong_settings(kind, kept):  # what is left does not fit together
+        wrong, kept = list(given), {}
+    logger.warning(
+        "%s of a stored version is ignored, because the kind %s no longer has or allows it.",
+        ", ".join(f"models.{kind}.{name}" for name in wrong),
+        kind,
+    )
+    return kept
+
+
+def _wrong_settings(kind: str, given: Mapping[str, Any]) -> list[str]:
+    """Return the names of the settings of a section that are at fault, or an empty text if they do not fit together."""
+    try:
+        spec_of(kind).settings.model_validate(given)
+    except ValidationError as error:
+        return sorted({str(place["loc"][0]) if place["loc"] else "" for place in error.errors()})
+    return []

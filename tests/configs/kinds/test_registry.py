@@ -192,6 +192,18 @@ def test_a_version_of_a_plugin_that_is_absent_says_what_to_install(tmp_path: Pat
     assert kind_in(tmp_path) == spec_of("lately")
 
 
+def test_a_stored_version_stays_readable_after_its_plugin_dropped_a_setting(caplog: pytest.LogCaptureFixture) -> None:
+    register([LATELY])
+    found = ModelSettings.of_version(
+        {"lately": {"half_life_days": 7, "neighbours": 5}, "ncf": {"mf_width": 8}, "absent": {"width": 3}}
+    )
+    assert found.of("lately").model_dump() == {"half_life_days": 7.0} and found.ncf.mf_width == 8
+    assert "models.lately.neighbours of a stored version is ignored" in caplog.text
+    assert ModelSettings.of_version({"lately": {"half_life_days": -1}}).of("lately") == spec_of("lately").settings()
+    steps = {"step_min": 2.0, "step_max": 1.0, "width": 8}  # they do not fit together
+    assert ModelSettings.of_version({"ss4rec": steps}).ss4rec == ModelSettings().ss4rec
+
+
 def test_a_null_once_meant_not_trained_and_still_does() -> None:
     found = RetrainSettings.model_validate({"models": {"ncf": None}})
     assert found.baselines == ("popularity",) and found.models.ncf == NCFSettings()
