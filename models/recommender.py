@@ -111,6 +111,9 @@ class EpochReport:
     best_epoch: int
     training_seconds: float = 0.0  # the part of `seconds` without the evaluation
 
+    def __post_init__(self) -> None:
+        _make_plain(self)
+
 
 OnEpoch = Callable[[EpochReport], None]
 
@@ -125,6 +128,21 @@ class FitReport:
     parameters: int = 0
     device: str = "cpu"
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        _make_plain(self)
+
+
+def _make_plain(report: EpochReport | FitReport) -> None:
+    """Turn the numbers of numpy and torch in a new report into Python's, which JSON can have."""
+    for name, value in vars(report).items():
+        if isinstance(value, dict):
+            value = {key: _plain(number) for key, number in value.items()}
+        object.__setattr__(report, name, _plain(value))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic | torch.Tensor) else value
 
 
 @dataclass(frozen=True, eq=False)
