@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.ingest import trimmed
+from tasks.tables import holds_bytes, plain_type
 
 __all__ = ["ColumnKind", "SurveyedColumn", "column_of", "texts_in", "utc_text"]
 
-ColumnKind = Literal["integer", "number", "text", "time"]
+ColumnKind = Literal["integer", "number", "text", "time", "yes or no", "bytes"]
 WHOLE, DECIMAL = r"^[+-]?[0-9]+$", r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 LEADING_ZERO = r"^0[0-9]+$"
 ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?)?"
@@ -78,6 +79,10 @@ def column_of(name: str, cells: pa.ChunkedArray) -> SurveyedColumn:
         return _numbers(name, cells, cells.cast(pa.float64(), safe=False), whole=False)
     texts = texts_in(cells)
     given = texts.drop_null()
+    if pa.types.is_boolean(kind):
+        return _texts(name, texts, given, kind="yes or no")
+    if holds_bytes(plain_type(kind)):  # bytes that are text were decoded
+        return _texts(name, texts, given, kind="bytes")
     if not len(given):
         return SurveyedColumn(name, "text", len(cells), len(cells), 0, "", "", ())
     numeric = pc.match_substring_regex(texts, DECIMAL)
@@ -162,7 +167,7 @@ def _texts(
     name: str, texts: pa.ChunkedArray, given: pa.ChunkedArray, *, kind: ColumnKind = "text", zeros: bool = False
 ) -> SurveyedColumn:
     extent = pc.min_max(given)
-    low, high = str(extent["min"].as_py()), str(extent["max"].as_py())
+    low, high = (str(extent[end].as_py() or "") for end in ("min", "max"))
     tried = _spread(given)
     formats: tuple[str, ...] = ()
     zone = True

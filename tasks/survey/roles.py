@@ -153,7 +153,7 @@ def _can_be(column: SurveyedColumn, role: str) -> bool:
     if not column.distinct:
         return False
     if role in ("user", "item"):
-        return column.kind in ("integer", "text") and column.distinct > 1
+        return (column.kind in ("integer", "text") or column.is_whole) and column.distinct > 1
     if role == "timestamp":
         return bool(column.formats)
     if role == "rating":
@@ -169,7 +169,7 @@ def _may_weigh(column: SurveyedColumn) -> bool:
     """Return whether a column may say how much an event counts: kinds of event, or numbers that are no ids and no times."""
     if column.kind == "text":
         return column.distinct <= MOST_KINDS
-    if column.kind == "time" or column.formats or column.low.startswith("-") or column.distinct < 2:
+    if column.kind not in ("integer", "number") or column.formats or column.low.startswith("-") or column.distinct < 2:
         return False
     names_ids = bool(ID_WORDS & set(_words(column.name))) and column.distinct > MOST_KINDS
     numbers_rows = column.kind == "integer" and column.distinct >= 0.9 * column.rows
@@ -190,4 +190,4 @@ def _is_attribute(column: SurveyedColumn) -> bool:
     """Return whether a further column is worth keeping: a number, or a text that several rows share."""
     if column.kind in ("number", "integer"):
         return column.distinct > 1 and not column.formats
-    return column.kind == "text" and 1 < column.distinct <= min(MOST_CATEGORIES, max(column.rows // 2, 2))
+    return column.kind in ("text", "yes or no") and 1 < column.distinct <= min(MOST_CATEGORIES, max(column.rows // 2, 2))

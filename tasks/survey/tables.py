@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.csv as pc
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from configs.errors import SourceError
 from infra.landing_zone import is_source
-from tasks.tables import DAMAGE, decoded, file_format, header_of, is_zip
+from tasks.tables import DAMAGE, NOT_UTF8, decoded, file_format, header_of, holds_bytes, is_zip, plain_type
 
 __all__ = ["MOST_ROWS", "SurveyedTable", "tables_at", "tables_beside"]
 
@@ -112,16 +113,16 @@ def _read(path: Path, name: str, most: int) -> SurveyedTable:
         _refuse_twice(path, header.names)
         with pa.input_stream(str(path), compression="gzip" if found.is_gzipped else None) as stream:
             stream.read(header.data_from)
-            reader = pc.open_csv(
+            reader = pa_csv.open_csv(
                 stream,
-                pc.ReadOptions(column_names=list(header.names), block_size=1 << 23),
-                pc.ParseOptions(
+                pa_csv.ReadOptions(column_names=list(header.names), block_size=1 << 23),
+                pa_csv.ParseOptions(
                     delimiter=header.separator,
                     quote_char=False if header.is_atomic else '"',
                     newlines_in_values=True,
                     invalid_row_handler=lambda row: "skip",
                 ),
-                pc.ConvertOptions(
+                pa_csv.ConvertOptions(
                     column_types={column: pa.string() for column in header.names}, strings_can_be_null=True, null_values=[""]
                 ),
             )
@@ -143,4 +144,11 @@ def _taken(name: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema, most
         if rows > most:
             break
     table = pa.Table.from_batches(kept, schema).slice(0, most)
-    return SurveyedTable(name, pa.table(list(map(decoded, table.columns)), names=table.column_names), rows <= most)
+    return SurveyedTable(name, pa.table(list(map(_decoded, table.columns)), names=table.column_names), rows <= most)
+
+
+def _decoded(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return bytes as text. Those that are no text stay bytes."""
+    texts = decoded(cells)
+    is_bytes = holds_bytes(plain_type(cells.type))
+    return cells if is_bytes and pc.any(pc.match_substring(texts, NOT_UTF8)).as_py() else texts

@@ -109,3 +109,24 @@ def test_an_index_without_a_name_is_passed_over(tmp_path: Path) -> None:
     items.to_csv(path / "items.csv", index=True)
     assert not proposed(path).blocking
     assert settings_of(proposed(path), path, tmp_path).data.columns_items.attributes == ("price",)
+
+
+def test_columns_that_events_or_tables_cannot_have_are_not_proposed(tmp_path: Path) -> None:
+    base = pa.table(pd.read_csv(events_file(tmp_path / "csv")))
+    folder = tmp_path / "data"
+    folder.mkdir()
+    pq.write_table(base.append_column("event", pa.array([True, False] * 400)), folder / "events.parquet")
+    columns = {"item_id": np.arange(20) + 100, "name": [f"t {n}" for n in range(20)]}
+    columns |= {"sold": np.arange(20) % 2 == 0, "picture": [b"\xff", b"b"] * 10}
+    pq.write_table(pa.table(columns), folder / "items.parquet")
+    proposal = proposed(folder)
+    assert "weights" not in proposal.yaml(folder) and not any("event may say" in said for said in proposal.open)
+    assert settings_of(proposal, folder, tmp_path).data.columns_items.attributes == ("sold",)
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.decimal128(20, 0)])
+def test_whole_numbers_in_columns_of_other_numbers_are_ids(kind: pa.DataType, tmp_path: Path) -> None:
+    base = pa.table(pd.read_csv(events_file(tmp_path / "csv"))).drop_columns("user_id")
+    path = tmp_path / "events.parquet"
+    pq.write_table(base.append_column("customer", pa.array(np.arange(800) // 20).cast(kind)), path)
+    assert not proposed(path).blocking and settings_of(proposed(path), path, tmp_path).data.columns.user == "customer"
