@@ -28,13 +28,13 @@ def blamed(kind: str, doing: str, but: type[Exception] = RecsysError) -> Iterato
         but: Exceptions that are no fault, besides the product's own.
 
     Raises:
-        TrainingError: the code of a plugin raised an exception.
+        TrainingError: the code of a plugin raised an exception, or called sys.exit.
     """
     try:
         yield
     except (RecsysError, but):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if place_of(kind) is None:
             raise
         traceback.print_exc()

@@ -122,7 +122,7 @@ def run_apart(
         failed = _first_failure(folder)
         if failed is not None and not (failed["kind"] == LostReplicaError.__name__ and killed is not None):
             raise _error(failed)
-        if status != 0:
+        if status != 0 or not (folder / RESULT).exists():
             raise TrainingError(_without_a_word(trains, placement.replicas, killed or status, said, if_killed))
         result: T = pickle.loads((folder / RESULT).read_bytes())
         return result

@@ -54,6 +54,7 @@ FITS: dict[str, Callable[..., Any]] = {
     "fit hangs": hang,
     "fit crashes": crash,
     "fit raises": fail,
+    "fit exits": leave,
 }
 SCORES: dict[str, Callable[..., Any]] = {
     "scores hang": hang,

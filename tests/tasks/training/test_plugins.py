@@ -129,6 +129,7 @@ def test_a_plugin_is_trained_in_a_process_of_its_own_and_answers_from_one(
             "fit raises",
             r"failed in training \(ZeroDivisionError: one of my numbers is zero, in faulty\.py, line \d+\)\. Mend the plugin",
         ),
+        ("fit exits", r"failed in training \(SystemExit: this model needs a GPU, in faulty\.py, line \d+\)\. Mend the plugin"),
         ("fit crashes", "The process that trained faulty of movie-ranker ended with status -11 without reporting an error"),
     ],
 )
@@ -197,6 +198,8 @@ def test_a_model_that_was_not_saved_completely_is_refused(
     ("fault", "said"),
     [
         ("load raises", r"failed in loading \(ZeroDivisionError"),
+        ("load exits", r"failed in loading \(SystemExit: this model needs a GPU"),
+        ("scores exit", r"failed in scoring \(SystemExit: this model needs a GPU"),
         ("scores raise", r"failed in scoring \(ZeroDivisionError: one of my numbers is zero, in faulty\.py, line \d+\)"),
         ("scores crash", "its process ended with status -11 while it should answer"),
         ("scores hang", r"it did not answer \d+ requests within 2 s, so its process was ended"),

@@ -44,6 +44,10 @@ def refused(on_epoch: OnEpoch | None) -> None:
     raise ZeroDivisionError("by zero")
 
 
+def gone(on_epoch: OnEpoch | None) -> None:
+    os._exit(0)
+
+
 def work_of_a_child(pids: Path, dies: bool, on_epoch: OnEpoch | None) -> None:
     """Fork a child that goes on for ever, as a pool of a plugin does, and wait for it or be killed."""
     child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
@@ -68,6 +72,11 @@ def test_the_folder_of_a_training_is_gone_when_the_result_or_the_error_is_there(
     with pytest.raises(RuntimeError, match="by zero"):
         run_apart(refused, trains="a number", on_epoch=None, threads=1, if_killed="")
     assert not list(temporary.iterdir())
+
+
+def test_a_process_that_ends_well_without_a_result_is_one_sentence(temporary: Path) -> None:
+    with pytest.raises(TrainingError, match="ended with status 0 without reporting an error"):
+        run_apart(gone, trains="a number", on_epoch=None, threads=1, if_killed="")
 
 
 def test_a_remover_that_is_missing_or_killed_leaves_no_folder_either(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
