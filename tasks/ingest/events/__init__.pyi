@@ -7,8 +7,8 @@ from .judging import Judged, judge_events, texts_of
 from .reading import SETTING_OF, EventReading, RowRules, id_types_given, reading_of
 from .remedies import remedy
 from .row_checks import Checks, Mask, joined_cells, whole_numbers
-from .row_times import row_times
 from .text import EventChunk
+from .times_of_rows import row_times
 
 __all__ = [
     "NUMERIC",
