@@ -86,6 +86,16 @@ class ValidationReport:
                 del table["left_out"]
         return found
 
+    def bad_descriptions(self) -> list[str]:
+        """Return a sentence for each table of items or users with bad rows: how many, why, and what to do."""
+        found: list[str] = []
+        for name in [name for name, table in self.tables.items() if name != "interactions" and table.quarantined]:
+            table = self.tables[name]
+            frequent = sorted(table.reasons.items(), key=lambda each: -each[1])[:MOST_FAULTS]
+            why = "; ".join(f"{reason} ({count:,}): {remedy(reason)}".removesuffix(": ") for reason, count in frequent)
+            found.append(f"{table.quarantined:,} of {table.rows:,} rows of {name} are quarantined: {why}.")
+        return found
+
 
 @dataclass(frozen=True, eq=False)
 class Validated:

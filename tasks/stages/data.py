@@ -59,6 +59,8 @@ def build_dataset(data: DataSettings, validation: ValidationSettings, store: Sto
             )
             for file, why in source.files.passed_over.items():
                 log.warning("%s is passed over: %s", visible(file), visible(why))
+            for said in release.report.bad_descriptions():
+                log.warning("%s", visible(said))
             dataset = write_dataset(place, source.name, release, release.features, source.hashes())
     except ReleaseRefusedError as refusal:
         publish_validation_artifact(refusal.report)

@@ -149,3 +149,16 @@ def test_tables_without_headers_describe_text_ids(ratings: str, items: str, user
     assert (tables["items"].rows, tables["items"].accepted, tables["users"].accepted) == (3, 3, 2)
     in_memory = ingest(data).tables
     assert in_memory.items is not None and set(in_memory.items["item_id"]) <= set(found.items["item_id"])
+
+
+def test_a_release_says_which_descriptions_are_bad_and_how_to_mend_them(tmp_path: Path) -> None:
+    folder = tmp_path / "release"
+    folder.mkdir()
+    (folder / "events.csv").write_text("user_id,item_id,rating,timestamp\n1,1,3,1600000000\n")
+    (folder / "items.csv").write_text("item_id,title,updated_at\n1,Good,5\n2,Bad,6\n3,Worse,8999999999\nx,Worst,7\n")
+    source = locate(DataSettings(local_path=folder, dataset="told"))
+    with building(source, LAX, EtlSettings(work_dir=tmp_path / "work"), 1_700_000_000) as found:
+        (said,) = found.report.bad_descriptions()
+    assert said.startswith("2 of 4 rows of items are quarantined: ") and said.endswith(".")
+    assert "updated_at lies in the future (1): correct the clock" in said
+    assert "item_id is not a number (1): set data.id_type.item to text" in said
