@@ -69,8 +69,7 @@ class SASRec(Recommender):
         adam = torch.optim.Adam(self._network.parameters(), s.learning_rate)
         learner = training.Learner(self._network, adam, training.EagerEpochs(self._network, adam, batches, loss))
         schedule = training.Schedule(s.max_epochs, s.patience)
-        # A killed run goes on from its last epoch.
-        kept = training.Checkpoints.of(checkpoint_dir, self, train, valid, seed, mask_seen=mask_seen)
+        kept = training.Checkpoints.of(checkpoint_dir, self, train, valid, seed, mask_seen=mask_seen)  # for a killed run
         return training.train(learner, validate, schedule, seed=seed, checkpoints=kept, on_epoch=on_epoch)
 
     @torch.no_grad()

@@ -38,7 +38,9 @@ WRONG: dict[str, Callable[[Pods], Any]] = {
     "terminated": lambda pods: {"pods": [{**pod, "status": "TERMINATED", "cost": 0.0} for pod in pods]},
     "restarted": lambda pods: {"pods": [{**pod, "runtime": {"uptime": 0}} for pod in pods]},
     "without an environment": lambda pods: {"pods": [{**pod, "env": None} for pod in pods]},
-    "unreadable entries": lambda pods: {"pods": [{"id": 7}, None, "pod", *pods[:1], {**pods[1], "cost": "free", "env": 1}]},
+    "unreadable entries": lambda pods: {
+        "pods": [{"id": 7}, None, "pod", *pods[:1], *[{**pod, "cost": "free", "env": 1} for pod in pods[1:2]]]
+    },
     "a page of HTML": lambda pods: "<html><body>sign in</body></html>",
     "not a list": lambda pods: {"pods": {"id": "x"}},
     "a number that is not JSON": lambda pods: '{"pods": [{"id": "a", "status": "RUNNING", "cost": NaN}]}',
