@@ -72,7 +72,13 @@ def _settings(arguments: list[str]) -> list[str]:
     """Return the arguments that decide the figures: without the place of the output, and without the folders of files."""
     places = {number for number, argument in enumerate(arguments) if argument == "--out"}
     kept = [argument for number, argument in enumerate(arguments) if not {number, number - 1} & places]
-    return [Path(argument).name if os.sep in argument and Path(argument).exists() else argument for argument in kept]
+    return [_without_folder(argument) for argument in kept]
+
+
+def _without_folder(argument: str) -> str:
+    """Return `PATH` or `NAME=PATH` without the folder of the path."""
+    name, sign, path = argument.rpartition("=")
+    return f"{name}{sign}{Path(path).name}" if os.sep in path and Path(path).exists() else argument
 
 
 def refuse_mixed(runs: list[dict[str, Any]], *, going_on: bool) -> None:

@@ -255,6 +255,12 @@ def _etl(result: Result) -> str:
     return render(result)
 
 
+def _busy_machine(result: Result) -> str:
+    from benchmarks.pipeline.busy_machine import render
+
+    return render(result)
+
+
 def _text_ids(result: Result) -> str:
     from benchmarks.pipeline.text_ids import render
 
@@ -313,7 +319,7 @@ TABLES: dict[str, Table] = {
     "cpu-speed": Table("cpu_speed.json", "python -m benchmarks.training.cpu_speed", cpu_speed),
     "scale": Table("scale.json", "python -m benchmarks.training.scale", scale),
     "etl": Table("etl.json", "python -m benchmarks.pipeline.etl", _etl),
-    "etl-movielens": Table("etl.json", "python -m benchmarks.pipeline.etl", etl_movielens),
+    "etl-movielens": Table("etl_releases.json", "python -m benchmarks.pipeline.etl --sizes", etl_movielens),
     "text-ids": Table("text_ids.json", "python -m benchmarks.pipeline.text_ids", _text_ids),
     "export": Table("export.json", "python -m benchmarks.pipeline.export", _export),
     "audit": Table("audit.json", "python -m benchmarks.ranking.audit", _audit),
@@ -322,6 +328,7 @@ TABLES: dict[str, Table] = {
     "gate-years": Table("gate_years.json", "python -m benchmarks.pipeline.gate_years", _gate_years),
     "drift": Table("drift.json", "python -m benchmarks.pipeline.drift", _drift),
     "drift-power": Table("drift_power.json", "python -m benchmarks.pipeline.drift_power", _drift_power),
+    "busy-machine": Table("busy_machine.json", "python -m benchmarks.pipeline.busy_machine", _busy_machine),
     "rollback": Table("rollback.json", "python -m benchmarks.pipeline.rollback", rollback),
     "replay": Table("replay.json", "python -m benchmarks.pipeline.replay", _replay),
     "increment": Table("increment.json", "python -m benchmarks.pipeline.increment", increment),

@@ -34,6 +34,7 @@ from typing import Any
 from benchmarks.report import hardware, write_json, write_result
 from configs.errors import VersionCorruptError
 from configs.settings import PromotionSettings, RetrainSettings
+from infra.pages import markdown_table
 from infra.registry import ModelRef, ModelRegistry, file_digests
 from infra.storage.local import LocalStore
 from tasks.datasets import DatasetRef, write_dataset
@@ -123,6 +124,13 @@ def main() -> None:
     print(f"{quiet_s:.0f} s at a load of {load:.1f}; busy: {busy_s:.0f} s, to a load of {busy_load:.1f}")
     if any(row["others"] for row in rows):
         raise SystemExit("A busy machine changed a verdict.")
+
+
+def render(result: dict[str, Any]) -> str:
+    """Return the cases as a Markdown table."""
+    quiet, busy = result["quiet"]["load_1_min"], result["busy"]["load_1_min"]
+    rows = [[row["name"], row["quiet"].partition(":")[0], f"{row['same']} of {row['times']}"] for row in result["cases"]]
+    return markdown_table(["decided", f"verdict at a load of {quiet:.0f}", f"the same at a load of {busy:.0f}"], rows)
 
 
 def _row(case: Case, quiet: str, busy: list[str]) -> dict[str, Any]:
