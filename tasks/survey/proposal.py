@@ -13,7 +13,7 @@ from configs.loading import settings_in
 from configs.settings import RetrainSettings
 from models.columns import Columns
 from tasks.survey.columns import texts_in
-from tasks.survey.flow_yaml import commented, flow
+from tasks.survey.one_line_yaml import commented, in_one_line
 from tasks.survey.roles import LONGEST_NAME, MOST_KINDS, OWN
 from tasks.survey.survey import Survey, Surveyed
 from tasks.survey.thresholds import thresholds_of
@@ -77,7 +77,7 @@ class Proposal:
             indent = "  " * len(parts)
             for setting in sections[section]:
                 lines.append(
-                    f"{indent}{'' if setting.active else '# '}{setting.key}: {flow(setting.value)}  # {commented(setting.why)}"
+                    f"{indent}{'' if setting.active else '# '}{setting.key}: {in_one_line(setting.value)}  # {commented(setting.why)}"
                 )
                 lines += [f"{indent}# {line}" for line in setting.alternatives]
         return "\n".join(lines) + "\n"
@@ -179,7 +179,7 @@ def _columns(events: Surveyed, blocking: list[str]) -> Iterator[Setting]:
         chosen, rest = (mapped, others) if mapped else (others[0], others[1:])
         why = "what the columns hold; the others are passed over"
         yield Setting(
-            "data.columns", chosen, why, active=bool(mapped), alternatives=tuple(f"columns: {flow(each)}" for each in rest)
+            "data.columns", chosen, why, active=bool(mapped), alternatives=tuple(f"columns: {in_one_line(each)}" for each in rest)
         )
 
 
@@ -192,7 +192,7 @@ def _times(events: Surveyed, blocking: list[str], undecided: list[str]) -> Itera
         blocking.append(
             f"how is the time {day} of {time.name} written? Every row fits {' and '.join(time.formats)}. Choose timestamp_format."
         )
-        lines = tuple(f"timestamp_format: {flow(each)}" for each in time.formats[1:4])
+        lines = tuple(f"timestamp_format: {in_one_line(each)}" for each in time.formats[1:4])
         yield Setting(
             "data.timestamp_format", time.formats[0], "choose one: the rows fit all of these", active=False, alternatives=lines
         )
@@ -249,7 +249,7 @@ def _weights(events: Surveyed, undecided: list[str]) -> Iterator[Setting]:
         return
     counts = {each["values"]: each["counts"] for each in texts_in(events.table.cells[weight.name]).value_counts().to_pylist()}
     counts.pop(None, None)
-    add = f"add `weight: {flow(weight.name)}` to data.columns"
+    add = f"add `weight: {in_one_line(weight.name)}` to data.columns"
     if weight.kind not in ("text", "integer") or len(counts) > MOST_KINDS:
         zeros = sum(count for text, count in counts.items() if ZERO.fullmatch(text))
         left_out = f" Its {zeros:,} events of weight 0 would be left out." if zeros else ""

@@ -21,7 +21,7 @@ from configs.loading import load_settings
 from configs.plain_yaml import read_plain_yaml
 from configs.settings import RetrainSettings
 from tasks.survey import Proposal, proposal_of, survey_of
-from tasks.survey.flow_yaml import commented, flow
+from tasks.survey.one_line_yaml import commented, in_one_line
 from tests import own_events
 from tests.own_events import SHAPES
 from tests.tasks.surveyed import events_file, proposed, settings_of
@@ -253,7 +253,7 @@ def test_a_cell_with_line_ends_stays_a_comment(tmp_path: Path) -> None:
     "name", [".5", ".inf", "item ", "No", "~", "item: x", "1e5", "2024-01-01", "a #b", "item\u2028", "artikel ü"]
 )
 def test_a_name_in_the_settings_is_read_as_it_is(name: str) -> None:
-    assert read_plain_yaml(f"columns: {flow({'item': name})}  # {commented(name)}")[0] == {"columns": {"item": name}}
+    assert read_plain_yaml(f"columns: {in_one_line({'item': name})}  # {commented(name)}")[0] == {"columns": {"item": name}}
 
 
 def test_a_column_whose_name_no_attribute_can_have_is_not_proposed(tmp_path: Path) -> None:

@@ -10,17 +10,17 @@ import yaml
 
 from infra.pages import visible
 
-__all__ = ["commented", "flow"]
+__all__ = ["commented", "in_one_line"]
 
 BARE = re.compile(r"[A-Za-z_/][A-Za-z0-9_./ -]*")
 
 
-def flow(value: Any) -> str:
+def in_one_line(value: Any) -> str:
     """Return a value in YAML's flow style, in one line."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{flow(key)}: {flow(inner)}" for key, inner in value.items()) + "}"
+        return "{" + ", ".join(f"{in_one_line(key)}: {in_one_line(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(flow, value)) + "]"
+        return "[" + ", ".join(map(in_one_line, value)) + "]"
     if isinstance(value, str):
         return value if BARE.fullmatch(value) and yaml.safe_load(value) == value else _quoted(value)
     return json.dumps(value)
