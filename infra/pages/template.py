@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.pages import palette, words
+from infra.version_names import short_version, shortened
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -41,6 +42,8 @@ def _environment() -> Environment:
         "digits": words.digits,
         "duration": words.duration,
         "minute": words.utc_minute,
+        "short_version": short_version,
+        "shortened": shortened,
         "signed": lambda value: f"{value:+.4f}",
         "thousands": lambda value: f"{value:,}",
     }
