@@ -9,8 +9,9 @@ Nothing stands in for them. The trials:
 - A sacrifice: the challenger loses a given share on the users with the shortest histories, and gains a half on all others.
 - A popularity clone: the challenger is the popularity baseline.
 - A year: 52 retrainings, each another seed, against the champion of the time. Each week some of the requests are drawn again. Only
-  the comparisons with the champion and with the one of a quarter ago are made. In years of a better recipe, the power is the share
-  of years in which it is promoted at the first retraining, within 4, and within 12.
+  the comparisons with the champion and with the one of a quarter ago are made. The noise of training is the setting, corrected by
+  the year's earlier retrainings as the gate does it. In years of a better recipe, the power is the share of years in which it is
+  promoted at the first retraining, within 4, and within 12.
 
 The real gate makes every decision, with its default settings except for the number of resamples. The check of the stored version
 and the spread of the recommendations are taken as passed.
@@ -39,6 +40,7 @@ from models.recommender import IntArray
 from tasks.evaluation import LoadCheck
 from tasks.gate import Decision
 from tasks.gate.inputs import Challenger, Champion, GateInputs, TrainingNoise
+from tasks.gate.opponents import MOST_RETRAININGS, noise_variance
 from tasks.gate.rules import decide
 
 Mask = npt.NDArray[np.bool_]
@@ -322,17 +324,44 @@ def _year(
     champion, first, reigns, promoted = old[training], float(old[training].mean()), [old[training]], []
     requests = old.shape[1]
     asked = rng.integers(0, requests, size=(requests,))
+    past = _Past(settings.training_noise)
     for week in range(weeks):
         again = rng.random(size=(requests,)) > SAME
         asked[again] = rng.integers(0, requests, size=(int(again.sum()),))
-        training = int(rng.choice(np.delete(np.arange(len(new)), training)))
-        passes = _higher(new[training][asked], champion[asked], settings.level, settings, settings.training_noise)
+        before, training = training, int(rng.choice(np.delete(np.arange(len(new)), training)))
+        noise = past.noise()  # the challenger's own retraining is left out
+        past.add(new[before][asked[~again]] if week else None, new[training][asked[~again]])
+        passes = _higher(new[training][asked], champion[asked], settings.level, settings, noise)
         if passes and week >= ANCHOR_WEEKS:
             passes = not _higher(reigns[week - ANCHOR_WEEKS][asked], new[training][asked], settings.alpha, settings, 0.0)
         promoted.append(passes)
         champion = new[training] if passes else champion
         reigns.append(champion)
     return promoted, float(champion.mean()) / first - 1
+
+
+class _Past:
+    """The retrainings of a year so far, from which the gate corrects the noise of training."""
+
+    def __init__(self, prior: float) -> None:
+        self._prior = prior
+        self._squares: list[float] = []
+        self._errors: list[float] = []
+
+    def add(self, before: FloatArray | None, new: FloatArray) -> None:
+        """Compare a retraining with the one before it, if there is one, on the requests that they have in common, (R,)."""
+        if before is not None:
+            differences, level = before - new, float(np.mean([before.mean(), new.mean()]))
+            self._squares.append((float(differences.mean()) / level) ** 2)
+            self._errors.append(float(differences.var(ddof=1)) / len(differences) / level**2)
+
+    def noise(self) -> float:
+        """Return the standard deviation of a training's NDCG@10, as a share of it."""
+        if self._prior == 0:
+            return 0.0
+        newest = slice(1 - MOST_RETRAININGS, None)
+        variance = noise_variance(self._prior**2, np.array(self._squares[newest]), np.array(self._errors[newest]))
+        return math.sqrt(float(variance))
 
 
 def _higher(one: FloatArray, other: FloatArray, level: float, settings: PromotionSettings, noise: float) -> bool:

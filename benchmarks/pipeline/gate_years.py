@@ -40,7 +40,7 @@ class Scheme:
     name: str
     level: float
     noise: float | None  # that the test allows for, as a share of NDCG@10; None: the true one
-    learns: bool = False  # correct the noise by the year's earlier retrainings, as the gate does, as the gate does
+    learns: bool = False  # correct the noise by the year's earlier retrainings, as the gate does
 
 
 def schemes(settings: PromotionSettings) -> list[Scheme]:
