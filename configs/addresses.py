@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-__all__ = ["PublicAddress"]
+__all__ = ["PublicAddress", "WebAddress"]
 
 
 def _without_credentials(address: str) -> str:
@@ -26,3 +26,13 @@ def _without_credentials(address: str) -> str:
 
 PublicAddress = Annotated[str, AfterValidator(_without_credentials)]
 """An address without credentials."""
+
+
+def _of_the_web(address: str) -> str:
+    if not address.startswith(("http://", "https://")):
+        raise ValueError("write an address that a browser opens, such as http://host:8000/pages")
+    return address
+
+
+WebAddress = Annotated[PublicAddress, AfterValidator(_of_the_web)]
+"""An address without credentials that a browser opens."""

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from configs.addresses import PublicAddress
+from configs.addresses import PublicAddress, WebAddress
 from configs.base import Settings
 
 __all__ = ["StoreSettings"]
@@ -46,6 +46,10 @@ class StoreSettings(Settings):
     """Id or ARN of the KMS key for `aws:kms` and `aws:kms:dsse`. If empty, S3 uses AWS's own key."""
     kms_bucket_key: bool | None = None
     """Whether objects under `aws:kms` use an S3 bucket key, which asks KMS less often. If empty, the bucket's default applies."""
+
+    pages_url: WebAddress | None = None
+    """Address at which people open the pages of this store: that of `recsys serve` or `recsys demo`, with `/pages` at its end, such as
+    http://127.0.0.1:8000/pages. The Prefect UI and messages then link to each page. If empty, they show the command that opens it."""
 
     @property
     def place(self) -> Path | tuple[str, str]:

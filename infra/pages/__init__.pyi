@@ -1,3 +1,4 @@
+from .addresses import is_page, page_link
 from .evidently import escaped_page
 from .figures import (
     Interval,
@@ -61,10 +62,12 @@ __all__ = [
     "escaped",
     "escaped_page",
     "interval_colour",
+    "is_page",
     "listed",
     "markdown_table",
     "money",
     "new_figure",
+    "page_link",
     "plain",
     "png_bytes",
     "render_template",

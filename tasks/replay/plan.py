@@ -11,7 +11,7 @@ from configs.clock import wall_clock
 from configs.errors import ReplayError
 from configs.redaction import safe_settings
 from configs.renames import current_names
-from configs.settings import ColumnSettings, DataSettings, ItemColumnSettings, RetrainSettings, UserColumnSettings
+from configs.settings import ColumnSettings, DataSettings, ItemColumnSettings, RetrainSettings, StoreSettings, UserColumnSettings
 from configs.studies import ReplaySettings
 from infra.digests import sha256_of_json
 from infra.locks import run_lock
@@ -46,7 +46,7 @@ def plan_replay(settings: ReplaySettings) -> ReplayPlan:
         slices=feed.slices,
         last_person=feed.last_person,
         folder=str((settings.work_dir / "replays" / id_).absolute()),
-        store=settings.store.model_copy(update={"url": f"{settings.store.url.rstrip('/')}/replays/{id_}"}),
+        store=_store_of(settings.store, id_),
         settings=chosen,
     )
     kept = ReplayLog.of(plan).begin(plan)
@@ -64,6 +64,12 @@ def plan_replay(settings: ReplaySettings) -> ReplayPlan:
     with run_lock(settings.work_dir, f"replay-{id_}"):  # the holder of the lock delivers from the feed
         write_feed(feed, kept.feed)
     return kept
+
+
+def _store_of(store: StoreSettings, id_: str) -> StoreSettings:
+    """Return the settings of a replay's own store, which is a folder of the store."""
+    addresses = {"url": store.url, "pages_url": store.pages_url}
+    return store.model_copy(update={name: given and f"{given.rstrip('/')}/replays/{id_}" for name, given in addresses.items()})
 
 
 def run_settings(plan: ReplayPlan, settings: ReplaySettings, policy: str | None = None) -> RetrainSettings:

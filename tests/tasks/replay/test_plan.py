@@ -11,6 +11,7 @@ from configs.errors import ReplayError, RunInProgressError
 from configs.settings import RetrainSettings
 from configs.studies import ReplaySettings
 from infra.locks import run_lock
+from infra.pages import page_link
 from tasks.replay import ReplayLog, plan_replay, run_settings, trainings_due
 from tests import synthetic
 from tests.tasks.replayed import ended, record, small_plan, small_settings, training
@@ -36,6 +37,14 @@ def test_the_same_settings_find_the_same_replay_and_others_begin_another(tmp_pat
     assert len(list(first.feed.glob("events-*.csv"))) == sum(part.rows > 0 for part in first.slices)
     elsewhere = plan_replay(settings(tmp_path, work_dir=tmp_path / "elsewhere"))
     assert elsewhere.id == first.id and list(elsewhere.feed.glob("events-*.csv"))
+
+
+def test_the_pages_of_a_replay_are_found_below_those_of_the_store_that_it_is_in(tmp_path: Path) -> None:
+    served = settings(tmp_path, id="mine", store={"url": f"file:{tmp_path}/store", "pages_url": "http://127.0.0.1:8000/pages"})
+    plan = plan_replay(served)
+    page = ReplayLog.of(plan).store.uri("replay/report.html")
+    link = "http://127.0.0.1:8000/pages/replays/mine/replay/report.html"
+    assert page_link(page, plan.store) == page_link(page, served.store) == link
 
 
 def test_a_replay_with_an_id_goes_on_only_with_the_settings_that_it_began_with(tmp_path: Path) -> None:
