@@ -50,6 +50,7 @@ lint: .venv/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
+	$(BIN)/python -m tests.prose.words
 
 lock:
 	sh requirements/lock.sh

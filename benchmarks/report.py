@@ -86,7 +86,7 @@ def refuse_mixed(runs: list[dict[str, Any]], *, going_on: bool) -> None:
 
     Args:
         runs: Runs that are there. Each names its `commit`.
-        going_on: Whether runs of the present code are to be added.
+        going_on: Whether runs of the present code should be added.
     """
     commits = {str(run.get("commit", "an unknown commit")) for run in runs}
     if going_on and commits:

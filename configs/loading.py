@@ -44,7 +44,7 @@ def load_settings(
         configs: YAML files, as paths or as names of shipped files. Later files override earlier ones.
         overrides: Settings as `a.b=value`. They override all other sources.
         environment: Environment variables. RECSYS__STORE__URL sets store.url. Variables override the files.
-        others: The settings models of other commands. Variables that set one of their settings are passed over.
+        others: The settings models of other commands. Variables that set one of their settings are skipped.
 
     Raises:
         SettingsError: A source cannot be read, or a value is not allowed. The message names the source, the key and the remedy.
@@ -234,7 +234,7 @@ def _from_option(model: type[BaseModel], override: str) -> _Source:
 def _from_environment(
     model: type[BaseModel], environment: Mapping[str, str], others: Iterable[type[BaseModel]]
 ) -> Iterator[_Source]:
-    """Yield the variables that set a setting of `model`. Settings of `others` are passed over.
+    """Yield the variables that set a setting of `model`. Settings of `others` are skipped.
 
     Raises:
         SettingsError: A variable names no setting of any of these models, or its value is not valid YAML.

@@ -32,7 +32,7 @@ def secrets_of(environment: Mapping[str, str]) -> list[str]:
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
-    """Return the text with the secrets masked, as well as keys that are recognized by their format."""
+    """Return the text with the secrets masked, and so are keys that are recognised by their format."""
     for secret in sorted(secrets, key=len, reverse=True):  # longest first: one secret may be part of another
         text = text.replace(secret, "********")
     return GIVEN.sub("********", text)

@@ -65,7 +65,7 @@ class Histories:
                 numbers = 3 * users + 1 + 2 * events + (users if texts >= 0 else 0)
                 if magic != MAGIC or min(users, events) < 0 or size != HEAD.size + 8 * numbers + max(texts, 0):
                     raise VersionCorruptError(
-                        f"{path} is no complete file of histories; `recsys data histories` writes it again."
+                        f"{path} is not a complete file of histories; `recsys data histories` writes it again."
                     )
                 mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except OSError as error:

@@ -125,6 +125,6 @@ def check_item_vectors(vectors: Floats, items: int, kind: str) -> None:
     if vectors.ndim != 2 or len(vectors) != items or not np.isfinite(vectors).all():
         fault = "are not finite" if vectors.ndim == 2 and len(vectors) == items else f"have the shape {vectors.shape}"
         raise VersionCorruptError(
-            f"The item vectors of the model {kind} {fault}, but `item_vectors` must return one finite vector for each of the {items} items "
-            "of the catalogue, without a row for padding; mend it and train again."
+            f"The item vectors of the model {kind} {fault}. `item_vectors` must return one finite vector for each of the {items} items "
+            "of the catalogue, without a row for padding. Mend it and train again."
         )

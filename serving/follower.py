@@ -240,7 +240,7 @@ class ChampionFollower:
         self._retries[version] = _Retry(self._clock() + wait_s, wait_s, files)
 
     def _is_due(self, version: str) -> bool:
-        """Whether a version that was not refused, or may work by now, is to be loaded."""
+        """Whether a version that was not refused, or may work by now, should be loaded."""
         retry = self._retries.get(version)
         return version not in self.refused or retry is None or self._clock() >= retry.at or self._files_of(version) != retry.files
 

@@ -110,7 +110,7 @@ class WatchedFile(Generic[Loaded, Made]):
 
     def _read(self, content: bytes) -> Made:
         if all(not line.strip() or line.lstrip().startswith(b"#") for line in content.splitlines()):
-            raise SettingsError(f"{self.path} is empty. If nothing of it shall apply, write {{}} into it.")
+            raise SettingsError(f"{self.path} is empty. To switch off everything in it, write {{}} into it.")
         return self._make(settings_in(self._model, content, self.path))
 
 

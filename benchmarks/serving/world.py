@@ -1,4 +1,4 @@
-"""Helpers of the serving benchmarks: a store with a model of ML-25M's size, synthetic users, a Redis and servers.
+"""What the serving benchmarks share: a store with a model of ML-25M's size, synthetic users, a Redis and servers.
 
 The weights are SS4Rec's initial ones, because speed does not depend on training. The lengths of the histories follow ML-25M
 (lognormal with its median of 71 events, at least 20), and the popularity of the items follows Zipf's law.

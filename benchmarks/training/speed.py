@@ -7,7 +7,7 @@ Takes three measurements on MovieLens 1M under `loo-recbole`:
 - stock: the paper's network built from s5-pytorch and mamba-ssm. The time of an epoch is the median time of a step multiplied by
   the number of steps. Once with the rows of the authors' code, 1024 prefixes of at most 200 events a step, in float32; and once
   with the loss at all positions of windows of 200 events, at the same number of events a step as ours, in float32, with bfloat16
-  autocast as in our training, and in a captured CUDA graph. The latter is the fair rival of our kernels and our training loop.
+  autocast as in our training, and in a captured CUDA graph. The last one is the fair rival of our kernels and our training loop.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class Experiment(Settings):
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Shares of the arms, normalized to add up to 1."""
+        """Shares of the arms, normalised to add up to 1."""
         total = sum(arm.share for arm in self.arms)
         return tuple(arm.share / total for arm in self.arms)
 

@@ -151,7 +151,7 @@ class IdTypeSettings(Settings):
 
     user: IdType = "auto"
     """`integer` takes whole numbers from 0 to 2^63 - 1. `text` takes any text of up to 500 bytes, also 007 and numbers of any length.
-    `auto` takes text if at least half of the ids in the first rows are no numbers, or begin with a zero."""
+    `auto` takes text if at least half of the ids in the first rows are not numbers, or begin with a zero."""
     item: IdType = "auto"
     """The same for items."""
 

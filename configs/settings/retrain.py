@@ -98,7 +98,7 @@ class RetrainSettings(Settings):
         if off := {kind for kind, section in models.items() if section is None} if isinstance(models, Mapping) else set():
             if said := off & {challenger, *given.get("baselines", ())}:
                 raise ValueError(
-                    f"models.{min(said)} is null, but it is to be trained: give settings, or remove it from baselines"
+                    f"models.{min(said)} is null, but it must be trained: give settings, or remove it from baselines"
                 )
             changed["baselines"] = baselines = tuple(kind for kind in baselines if kind not in off)
         sections = models if isinstance(models, Mapping) else models.model_dump(exclude_unset=True)

@@ -21,7 +21,7 @@ class StoreSettings(Settings):
     endpoint_url: PublicAddress | None = None
     """URL of an S3-compatible server. If empty, boto3's own settings (AWS_ENDPOINT_URL_S3, a profile) decide, or AWS is used."""
     addressing: Literal["auto", "path", "virtual"] = "auto"
-    """Where the name of an S3 bucket stands in an address: `path` (host/bucket) or `virtual` (bucket.host). `auto` leaves it to
+    """Where the name of an S3 bucket is in an address: `path` (host/bucket) or `virtual` (bucket.host). `auto` leaves it to
     boto3 on AWS and is `path` elsewhere."""
     region: str | None = None
     """Region of the bucket. If empty, boto3's default region is used."""

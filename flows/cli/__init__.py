@@ -8,7 +8,7 @@ Why the names are what they are:
 
 - A noun in the singular, then a verb, as in Prefect (`prefect deployment inspect`) and DVC (`dvc data status`). mlflow and feast
   write the noun in the plural. What means the same has the same name in each group: `list` lists, as in feast and DVC, and `show`
-  shows one thing in detail. Hence `gpu list`, although Prefect says `ls`.
+  shows one thing in detail. So it is `gpu list`, although Prefect says `ls`.
 - What a schedule or a person runs as a whole stays on top, because it belongs to no noun: `retrain` makes a dataset, a model and a
   decision.
 - `model promote` and `model rollback` say what the promotion log says. mlflow's stages and aliases can be overwritten; the log is

@@ -150,7 +150,7 @@ def remove(
     A new version lacks the events, and later deliveries of them are not added, until the removal is undone. Events that the removed
     ones had superseded come back with the next etl, which reads the zone's files once more. An undone removal brings its events
     back from the version before it, if that is still stored, and from the zone's files. If ids are text, the text of a removed user or item
-    leaves the new version too, and the record of the removal has only its number. Older versions, models that were trained on them, backups and logs keep the events: this is no complete erasure.
+    leaves the new version too, and the record of the removal has only its number. Older versions, models that were trained on them, backups and logs keep the events: this is not a complete erasure.
 
     Example: recsys data remove --user 17 --reason "asked by the user" --set data.dataset=films
     """

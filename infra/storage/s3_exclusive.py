@@ -106,7 +106,7 @@ def _fault_alone(creates: Creates, *, parts: bool) -> str | None:
         if refused:
             return f"has no conditional writes: it accepts a write without If-None-Match and refuses one with it ({refused})"
         if creates.stored_writer(key) != writer:
-            return "does not keep the metadata of objects, by which a run recognizes what it wrote"
+            return "does not keep the metadata of objects, by which a run recognises what it wrote"
         try:
             creates.create(key, io.BytesIO(b"second"), parts=parts)
         except AlreadyExistsError:

@@ -143,7 +143,7 @@ def per_request_metrics(ranks: IntArray, ks: tuple[int, ...]) -> dict[str, Float
 def head_items(train: Sequences) -> IntArray:
     """Return the raw ids of the most popular items that make up half of the train events; the rest is the tail.
 
-    Of items with equally many events, the larger id counts as more popular, as in RecBole's TailPercentage.
+    If items have equally many events, the one with the larger id counts as more popular, as in RecBole's TailPercentage.
     """
     items, counts = np.unique(train.item_ids, return_counts=True)
     order = np.lexsort((-items, -counts))

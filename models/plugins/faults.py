@@ -25,7 +25,7 @@ def blamed(kind: str, doing: str, but: type[Exception] = RecsysError) -> Iterato
     Args:
         kind: Kind of the model.
         doing: What it was doing, such as `training`.
-        but: Exceptions that are no fault, besides the product's own.
+        but: Exceptions that are not a fault, besides the product's own.
 
     Raises:
         TrainingError: the code of a plugin raised an exception, or called sys.exit.
@@ -45,7 +45,7 @@ def check_fitted(kind: str, report: FitReport) -> None:
     """Check what a plugin's `fit` returned.
 
     Raises:
-        TrainingError: it is no report, or its numbers are not finite.
+        TrainingError: it is not a report, or its numbers are not finite.
     """
     if not isinstance(report, FitReport):
         refuse(kind, f"its fit returned {type(report).__name__}, not a FitReport")

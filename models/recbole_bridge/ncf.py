@@ -225,7 +225,7 @@ _logs: ContextVar[_Logs | None] = ContextVar("_logs", default=None)
 @contextlib.contextmanager
 def _logging_into(folder: str) -> Iterator[None]:
     """Let the trainers that this thread makes log into a folder. RecBole has no setting for it."""
-    for name in ("recbole.utils", "recbole.trainer.trainer"):  # the latter takes it from the former when it is imported
+    for name in ("recbole.utils", "recbole.trainer.trainer"):  # the second takes it from the first when it is imported
         if name in sys.modules:
             sys.modules[name].get_tensorboard = _tensorboard  # type: ignore[attr-defined]
     logs = _Logs(folder)

@@ -72,9 +72,8 @@ class RecBoleSettings(Settings):
         known = {name.lower(): name for name in (*SEQUENTIAL, *GENERAL)}
         if given.lower() not in known:
             raise ValueError(
-                f"{given!r} is no sequential or general model of RecBole that this project trains (context-aware and knowledge-aware "
-                f"ones need data that it does not have); the sequential ones are {', '.join(SEQUENTIAL)}, and the general ones "
-                f"{', '.join(GENERAL)}"
+                f"{given!r} is not one of RecBole's models that this project trains. They are the sequential ones ({', '.join(SEQUENTIAL)}) "
+                f"and the general ones ({', '.join(GENERAL)}). Others need data that it does not have."
             )
         return known[given.lower()]
 

@@ -14,7 +14,7 @@ from serving.engine.served_model import ServedModel
 
 __all__ = ["ColdStartCache"]
 
-RECENT = 100_000  # latest events that initialize a new version's recent popularity
+RECENT = 100_000  # latest events that initialise a new version's recent popularity
 
 
 @dataclass(frozen=True, eq=False)

@@ -189,7 +189,7 @@ class ServedModel:
     def check_samples(self, folder: Path) -> int:
         """Answer the sample requests that were stored with the version, and return their number.
 
-        However long that takes: a busy machine is no reason to refuse a version.
+        However long that takes: a busy machine does not justify refusing a version.
 
         Raises:
             VersionCorruptError: If an answer differs from the trained model's.

@@ -113,7 +113,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _opened(file: Path) -> BinaryIO:
-    """Open a file of the log. Its writer may have finished, and thereby renamed it, since the folder was listed."""
+    """Open a file of the log. Its writer may have finished and renamed it since the folder was listed."""
     for name in (file, file.with_name(file.name.removesuffix(OPEN))):
         try:
             return name.open("rb")

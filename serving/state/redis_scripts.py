@@ -1,6 +1,6 @@
 """Lua scripts that run inside Redis, where any number of workers may change the data of one user at once.
 
-A value of another type, or one that is no log, is a fault of one user. It is renamed, so that nothing is lost and the user's next
+A value of another type, or one that is not a log, is a fault of one user. It is renamed, so that nothing is lost and the user's next
 events have a place.
 """
 

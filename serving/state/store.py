@@ -60,7 +60,7 @@ class Stored:
     state: bytes | None
     left_s: int | None = None  # seconds that the log will still be kept, if this is known
     failed: bool = False  # the user's data could not be read
-    damaged: bool = False  # what was stored is no log, and was set aside
+    damaged: bool = False  # what was stored is not a log, and was set aside
 
 
 @dataclass(frozen=True, eq=False)

@@ -132,7 +132,7 @@ class _Appending:
         self._heap: list[tuple[int, int]] = []  # time and number of those that are in the log now
 
     def covers(self, entries: bytes) -> bool:
-        """Return whether all these events stand in the log as they are."""
+        """Return whether all these events are in the log as they are."""
         found = self._stored.find(entries)
         return found >= 0 and found % ENTRY.size == 0
 

@@ -105,7 +105,7 @@ def check_loading(spec: ModelSpec, given: Mapping[str, Any], folder: Path, repor
 def _untrained(spec: ModelSpec, given: Mapping[str, Any]) -> Recommender:
     kind = recommender_class(spec)
     if not (isinstance(kind, type) and issubclass(kind, Recommender)):
-        raise Broken(f"{spec.recommender} is no subclass of models.recommender.Recommender: derive it from that class.")
+        raise Broken(f"{spec.recommender} is not a subclass of models.recommender.Recommender: derive it from that class.")
     if kind.__abstractmethods__:
         raise Broken(f"{spec.recommender} lacks {', '.join(sorted(kind.__abstractmethods__))}: define what the port asks for.")
     if getattr(kind, "name", None) != spec.kind:

@@ -52,7 +52,7 @@ def request_slices(
     for attribute in attributes:
         if attribute not in known:
             raise SettingsError(
-                f"evaluation.slices names {attribute}, which is no attribute of {nouns.items} or {nouns.users} in {dataset.name}/"
+                f"evaluation.slices names {attribute}, which is not an attribute of {nouns.items} or {nouns.users} in {dataset.name}/"
                 f"{dataset.version}. They have {', '.join(dict.fromkeys(known)) or 'none'}. Remove it, or add its column to "
                 "data.columns_items.attributes or data.columns_users.attributes."
             )

@@ -1,6 +1,6 @@
 """Judge a stored version: check it in a clean process, rank it beside the current champion, and decide by the rules.
 
-A version is judged before it is sealed, and again whenever it is to be promoted later.
+A version is judged before it is sealed, and again whenever someone wants to promote it later.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def refuse_unjudgeable(store: Store, dataset: DatasetRef, settings: RetrainSetti
 
     Args:
         store: Store of the dataset and of the champion.
-        dataset: Dataset version that models are to be trained on.
+        dataset: Dataset version that models will be trained on.
         settings: Settings of the run.
 
     Returns:

@@ -97,8 +97,8 @@ def _kind_by_columns(path: Path, id_column: str, telling: Mapping[Kind, frozense
     if len(named) == 1:
         return named[0]
     raise SourceError(
-        f"{path} may describe items ({', '.join(sorted(items))}) or users ({', '.join(sorted(users))}), whose ids both have the name "
-        f"{id_column}: begin the name of the file with items or users, or rename the id and set data.columns_items.item or "
+        f"{path} may describe items ({', '.join(sorted(items))}) or users ({', '.join(sorted(users))}): both have ids named {id_column}. "
+        "Begin the name of the file with items or users. Or rename the column, and give its name as data.columns_items.item or "
         "data.columns_users.user."
     )
 
@@ -119,7 +119,7 @@ def read_descriptions(
         readings: How tables are written.
 
     Raises:
-        SourceError: The file is empty or damaged, lacks the id column, or has two columns for one name or bytes that are no text.
+        SourceError: The file is empty or damaged, lacks the id column, or has two columns for one name or bytes that are not text.
     """
     table = TABLES[kind]
     raw, misshapen, reading = _read(path, kind, readings[kind])
@@ -173,7 +173,7 @@ def _ids(checks: Checks, column: str, reading: TableReading) -> tuple[IntArray, 
 
 
 def _attribute(provided: pd.DataFrame, name: str) -> pd.Series[Any]:
-    """Return an attribute as text: numbers in their shortest form, without surrounding blanks, and missing cells as missing."""
+    """Return an attribute as text: numbers in their shortest form, without surrounding spaces, and missing cells as missing."""
     if name not in provided:
         return pd.Series([pd.NA] * len(provided), dtype="string", index=provided.index)
     cells: pd.Series[Any] = pd.Series(trimmed(texts_of(provided[name])).to_pandas(), dtype="string", index=provided.index)
@@ -200,7 +200,7 @@ def _columns(path: Path, readings: Mapping[Kind, TableReading]) -> tuple[list[st
 
 
 def _read(path: Path, kind: Kind, reading: TableReading) -> tuple[pd.DataFrame, Mask, TableReading]:
-    """Return the cells, a mask of the rows with more or fewer cells than there are columns, and how the cells are to be read.
+    """Return the cells, a mask of the rows with more or fewer cells than there are columns, and how to read the cells.
 
     As in files of events, Parquet timestamps without a zone are in UTC unless the settings name another one.
     """

@@ -76,7 +76,7 @@ def deduplicate_latest(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Keep one event for each user and item, or for each user, item and second if repeats are kept.
 
-    The newest event counts. Of events of the same second, the one whose file was written last counts, because a later delivery is a
+    The newest event counts. If events have the same second, the one whose file was written last counts, because a later delivery is a
     correction. In one file, and in files of the same second, the highest rating counts, and then the highest weight. So neither the
     order of rows nor the order in which files are read matters. If everything agrees, the last row of the file with the lowest
     ordinal keeps the event.

@@ -114,7 +114,7 @@ def described(kind: Kind, table: pd.DataFrame, provided: pd.DataFrame, latest: i
         kind: What the table describes.
         table: The table.
         provided: Concatenated frames of `DescriptionFile` (`tasks.ingest.description_files`), with the origin of each cell.
-        latest: The greatest valid time in UTC seconds. A later one in the table, which an earlier version let in, is no obstacle.
+        latest: The greatest valid time in UTC seconds. A later one in the table, which an earlier version let in, does not matter.
 
     Returns:
         The updated table, and a mask of the rows of `provided` of which a cell was applied.

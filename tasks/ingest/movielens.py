@@ -229,4 +229,4 @@ COMPANIONS: dict[tuple[str, str, str], Callable[[Path | None, Path | None, Mappi
     ("u.data", "u.item", "u.user"): _u_data_metadata,
     ("ratings.dat", "movies.dat", "users.dat"): _dat_metadata,
 }
-"""The ratings, items and users of the releases without headers, and what reads the latter two: with the types of columns, if they matter."""
+"""The ratings, items and users of the releases without headers, and what reads the last two: with the types of columns, if they matter."""

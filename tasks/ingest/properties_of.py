@@ -22,7 +22,7 @@ def resolved_properties(data: DataSettings, paths: Iterable[Path], stored: Datas
 
     Args:
         data: The settings.
-        paths: The event files of the first delivery. They are only looked at if ids are to be found out.
+        paths: The event files of the first delivery. They are only looked at if the type of the ids is not known yet.
         stored: The properties of the stored dataset, if there is one.
     """
     given = id_types_given(data.id_type)

@@ -209,7 +209,7 @@ def read_tables(files: SourceFiles, reading: EventReading = MOVIELENS_READING) -
 def files_of_folder(folder: Path, data: DataSettings = MOVIELENS, limits: ValidationSettings = ANY) -> SourceFiles:
     """Return the files of a folder and its subfolders, by the rules of a landing zone.
 
-    Hidden files are passed over, as is what is neither a table nor named like one. All event files are read together.
+    Hidden files are skipped, as is what is neither a table nor named like one. All event files are read together.
 
     Args:
         folder: The folder.
@@ -317,13 +317,13 @@ def _is_meant_for_events(path: Path, reading: EventReading) -> bool:
 
 
 def _reading_order(path: Path) -> tuple[str, int, str]:
-    """Order files by name, and the parts of a data set that RecBole splits beforehand by time: train, valid, test."""
+    """Order files by name, and the parts of a dataset that RecBole splits beforehand by time: train, valid, test."""
     part = re.search(r"\.(train|valid|test)\.inter$", path.name.lower())
     return path.parent.as_posix(), ("train", "valid", "test").index(part[1]) if part else 0, path.name
 
 
 def _refuse_two_releases(folder: Path, events: Sequence[Path]) -> None:
-    """Raise SourceError if files of an old release lie beside event files in another folder: their ids mean other items."""
+    """Raise SourceError if files of an old release are beside event files in another folder: their ids mean other items."""
     old = [path for path in events if any(path.name.lower().removesuffix(".gz") == names[0] for names in COMPANIONS)]
     if old and len({path.parent for path in events}) > 1:
         names = ", ".join(path.relative_to(folder).as_posix() for path in events[:8])

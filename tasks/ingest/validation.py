@@ -381,7 +381,7 @@ def _users(raw: pd.DataFrame | None, with_events: IntArray) -> tuple[pd.DataFram
 def _identity(checks: Checks, column: str) -> npt.NDArray[np.int64]:
     """Return the ids of a table with one row per id.
 
-    Of rows with the same id, the greatest one by its cells as text stays, so that their order does not matter. The others are bad.
+    If rows have the same id, the greatest one by its cells as text stays, so that their order does not matter. The others are bad.
     """
     _refuse_if_empty(checks, column)
     ids = checks.numbers(column, whole=True).astype(np.int64)
@@ -392,5 +392,5 @@ def _identity(checks: Checks, column: str) -> npt.NDArray[np.int64]:
         texts = joined_cells(checks.raw.iloc[good]).to_numpy(object).astype(str)
         good = good[np.lexsort((-good, texts, ids[good]))]  # of equal rows, the first one stays
         repeated[good] = pd.Series(ids[good]).duplicated(keep="last").to_numpy()
-    checks.mark(repeated, f"{column} stands in another row")
+    checks.mark(repeated, f"{column} is in another row, too")
     return ids

@@ -14,7 +14,7 @@ __all__ = ["Ledger"]
 class Ledger:
     """The files that a run need not read, because their content was added before.
 
-    Content is recognized by its sha256, under any name. A description counts again if its content comes back later, so it is known
+    Content is recognised by its sha256, under any name. A description counts again if its content comes back later, so it is known
     at the time of its file only. If its name has had no other content since, the file was only copied or touched.
 
     Attributes:

@@ -16,7 +16,7 @@ __all__ = ["Listing"]
 class Listing:
     """What runs have seen of a zone, kept in the store.
 
-    It holds the sha256 of files by name, size, time and tag, so that no run has to read old files again to recognize them. For each
+    It holds the sha256 of files by name, size, time and tag, so that no run has to read old files again to recognise them. For each
     waiting file, it also holds the time since which the file has been unchanged, whatever the file's own clock shows.
 
     The listing is only a cache. If it is lost or out of date, files are read again and their waiting time starts again.

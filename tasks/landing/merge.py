@@ -209,8 +209,8 @@ def compare(
     """Compare new events with those of a dataset.
 
     The newest event of a user and item wins. If repeats are kept, only events of the same second are compared. At the same second,
-    the one that was delivered later wins, then the one with the highest rating, and then the one with the highest weight. Of equal
-    events, the one that is already in the dataset wins. `tasks.ingest.merge.deduplicate_latest` has the same rules for files.
+    the one that was delivered later wins, then the one with the highest rating, and then the one with the highest weight. If events
+    are equal, the one that is already in the dataset wins. `tasks.ingest.merge.deduplicate_latest` has the same rules for files.
 
     Args:
         files: The objects of the dataset's parts.

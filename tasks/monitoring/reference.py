@@ -183,7 +183,7 @@ def reference_of(
         settings: Size of the sample.
         seed: Seed of the sample.
         quarantine: Row counts of the data.
-        users: The dataset's table of users, if its attributes are to be compared.
+        users: The dataset's table of users, if its attributes should be compared.
         repeats: Whether the dataset keeps every event of a user on an item.
 
     Raises:

@@ -58,7 +58,7 @@ def build_dataset(data: DataSettings, validation: ValidationSettings, store: Sto
                 *(f"{count:,}" for count in (account.accepted, account.duplicates, len(release.quarantined))),
             )
             for file, why in source.files.passed_over.items():
-                log.warning("%s is passed over: %s", visible(file), visible(why))
+                log.warning("%s is skipped: %s", visible(file), visible(why))
             for said in release.report.bad_descriptions():
                 log.warning("%s", visible(said))
             dataset = write_dataset(place, source.name, release, release.features, source.hashes())

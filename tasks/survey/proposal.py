@@ -177,7 +177,7 @@ def _columns(events: Surveyed, blocking: list[str]) -> Iterator[Setting]:
     others += [{**mapped, "weight": name} for name in events.roles.open.get("weight", ())]
     if mapped or others:
         chosen, rest = (mapped, others) if mapped else (others[0], others[1:])
-        why = "what the columns hold; the others are passed over"
+        why = "what the columns hold; the others are skipped"
         yield Setting(
             "data.columns", chosen, why, active=bool(mapped), alternatives=tuple(f"columns: {in_one_line(each)}" for each in rest)
         )

@@ -134,7 +134,7 @@ def _words(name: str) -> list[str]:
 
 
 def _fit(column: SurveyedColumn, role: str) -> tuple[bool, int]:
-    """Return how well a name fits: whether it is an id, and how early its word stands in the list of words."""
+    """Return how well a name fits: whether it is an id, and how early its word comes in the list of words."""
     if KNOWN.get(column.name.lower()) == role:
         return True, 1
     words = _words(column.name)
@@ -166,7 +166,7 @@ def _can_be(column: SurveyedColumn, role: str) -> bool:
 
 
 def _may_weigh(column: SurveyedColumn) -> bool:
-    """Return whether a column may say how much an event counts: kinds of event, or numbers that are no ids and no times."""
+    """Return whether a column may say how much an event counts: kinds of event, or numbers that are neither ids nor times."""
     if column.kind == "text":
         return column.distinct <= MOST_KINDS
     if column.kind not in ("integer", "number") or column.formats or column.low.startswith("-") or column.distinct < 2:

@@ -62,7 +62,7 @@ class EventFigures:
 
     @property
     def counted(self) -> int:
-        """The events that count. Of those with the same time, one does."""
+        """The events that count. If several have the same time, one does."""
         return self.rows - (self.identical if self.keeps_repeats else self.repeated)
 
 

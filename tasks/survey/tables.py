@@ -41,7 +41,7 @@ class SurveyedTable:
 
 @contextmanager
 def tables_at(path: Path) -> Iterator[list[SurveyedTable]]:
-    """Provide the tables of a file, a folder or a zip. Files that are not tables are passed over in a folder and in a zip.
+    """Provide the tables of a file, a folder or a zip. Files that are not tables are skipped in a folder and in a zip.
 
     Raises:
         SourceError: There is no table, or a file that was named itself cannot be read.
@@ -63,7 +63,7 @@ def tables_at(path: Path) -> Iterator[list[SurveyedTable]]:
 
 
 def tables_beside(path: Path) -> Iterator[SurveyedTable]:
-    """Yield the first rows of the tables in the folder of a file. What cannot be read is passed over, and so are folders and zips."""
+    """Yield the first rows of the tables in the folder of a file. What cannot be read is skipped, and so are folders and zips."""
     try:
         others = sorted(other for other in path.parent.iterdir() if other.name != path.name and _may_be_table(other, other.name))
     except OSError:  # a folder that others may enter and not list
@@ -107,7 +107,7 @@ def _read(path: Path, name: str, most: int) -> SurveyedTable:
         header = header_of(path, found, ())
         if not any(column.strip(NUMERIC) for column in header.names):
             raise SourceError(
-                f"The first line of {path} is no header: it has numbers only. Give its columns names in a first line, such as "
+                f"The first line of {path} is not a header: it has numbers only. Give its columns names in a first line, such as "
                 "user_id,item_id,timestamp. MovieLens' files without a header need no settings."
             )
         _refuse_twice(path, header.names)
@@ -148,7 +148,7 @@ def _taken(name: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema, most
 
 
 def _decoded(cells: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return bytes as text. Those that are no text stay bytes."""
+    """Return bytes as text. Those that are not text stay bytes."""
     texts = decoded(cells)
     is_bytes = holds_bytes(plain_type(cells.type))
     return cells if is_bytes and pc.any(pc.match_substring(texts, NOT_UTF8)).as_py() else texts

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 __all__ = ["NOT_UTF8", "decoded", "holds_bytes", "no_text", "plain_type"]
 
 NOT_UTF8 = "\ufffd"
-"""What stands in a text for bytes that are not UTF-8."""
+"""What a text has in the place of bytes that are not UTF-8."""
 UUID_BYTES = 16
 
 
@@ -43,8 +43,8 @@ def decoded(cells: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
 
 
 def no_text(name: str, path: object, kind: pa.DataType) -> str:
-    """Return the fault of a column whose bytes are no text, as a sentence."""
-    return f"The column {name} of {path} holds {kind} whose bytes are no text in UTF-8. Write it as text or as numbers."
+    """Return the fault of a column whose bytes are not text, as a sentence."""
+    return f"The column {name} of {path} holds {kind} whose bytes are not text in UTF-8. Write it as text or as numbers."
 
 
 def holds_bytes(kind: pa.DataType) -> bool:

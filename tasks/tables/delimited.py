@@ -39,7 +39,7 @@ class Header:
 
     Attributes:
         separator: What separates two cells.
-        names: The names, without surrounding blanks.
+        names: The names, without surrounding spaces.
         is_atomic: It is the header of an atomic file of RecBole: tabs, no quotes, and a type after each name.
         data_from: The number of bytes of the file before its first row.
         is_utf8: The header is written in UTF-8. Otherwise `names` has replacement characters.

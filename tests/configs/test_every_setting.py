@@ -175,7 +175,7 @@ def test_a_setting_is_read_by_code_that_has_its_section(model: type[BaseModel]) 
 
 
 def numbers(schema: dict[str, Any]) -> Iterator[tuple[dict[str, Any], int | None]]:
-    """Yield the JSON schema of each number that a setting holds, and the length of the list that it stands in, if any."""
+    """Yield the JSON schema of each number that a setting holds, and the length of the list that it is in, if any."""
     if schema.get("type") in ("integer", "number"):
         yield schema, None
     for part in schema.get("anyOf", ()):

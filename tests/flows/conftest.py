@@ -97,7 +97,7 @@ def cheap_load_checks() -> Iterator[None]:
 
 @pytest.fixture
 def make_settings(tmp_path: Path) -> Callable[..., RetrainSettings]:
-    """Return a function that makes settings for a run of seconds on a synthetic data set. Keywords replace sections."""
+    """Return a function that makes settings for a run of seconds on a synthetic dataset. Keywords replace sections."""
 
     def make(frame: pd.DataFrame | None = None, **sections: object) -> RetrainSettings:
         path = synthetic.write_csv(tmp_path / "data", synthetic.interactions(80, 40, 25) if frame is None else frame)

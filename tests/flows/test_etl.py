@@ -58,7 +58,7 @@ def test_a_retraining_adds_landed_files_to_the_release_and_trains_on_them(make_s
     store = open_store(settings.store)
     assert second.dataset.rows == len(read_table(store, second.dataset, "interactions")) > first.dataset.rows
     assert second.decision.champion == first.version.version
-    # More than landing.compact_share of the rows stood in later parts, so the new version was compacted.
+    # More than landing.compact_share of the rows were in later parts, so the new version was compacted.
     assert len(read_manifest(store, "films", second.dataset.version)["layout"]["parts"]) == 1
     assert monitor(None, settings.model_name, settings.data, settings.drift, settings.store).verdict
     wanted = ArtifactFilter(key=ArtifactFilterKey(any_=["landing"]))

@@ -1,4 +1,4 @@
-"""A whole replay of a tiny data set: undisturbed, killed and resumed, and with a planted shift."""
+"""A whole replay of a tiny dataset: undisturbed, killed and resumed, and with a planted shift."""
 
 from __future__ import annotations
 

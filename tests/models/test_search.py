@@ -164,7 +164,7 @@ def test_a_trial_masks_seen_items_as_the_training_of_its_winner_does(
 
 def test_a_plugin_that_cannot_be_made_or_be_told_its_users_fails_the_trial(parts: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
-        raise ValueError("the width is no multiple of the heads")
+        raise ValueError("the width is not a multiple of the heads")
 
     monkeypatch.setattr("models.plugins.faults.place_of", lambda kind: "toy_plugin:SPEC")
     users = pd.DataFrame({"user_id": np.unique(parts.train.user_ids)})

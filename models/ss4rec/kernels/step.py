@@ -28,7 +28,7 @@ class Weights(NamedTuple):
     the network does not have has no states: P = 0 or D = 0.
     """
 
-    items: Floats  # (n_items + 1, H); row 0 is no item
+    items: Floats  # (n_items + 1, H); row 0 is not an item
     drive: Floats  # (K, 2P, H) B, real parts first
     rate_re: Floats  # (K, P)
     rate_im: Floats  # (K, P)

@@ -34,11 +34,11 @@ DAYS = tuple(f"{day}{mark}%Y" for mark in "/.-" for day in (f"%d{mark}%m", f"%m{
 DAYS = (*DAYS, "%Y/%m/%d", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d/%b/%Y", "%a %b %d %Y", "%a, %d %b %Y")
 CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p", ":%H:%M:%S", ", %H:%M:%S", " %H:%M:%S.%f")
 PATTERNS = (*tuple(f"{day}{clock}{zone}" for day in DAYS for clock in CLOCKS for zone in ("", " %z")), "%a %b %d %H:%M:%S %z %Y")
-MODERN = 31_536_000  # 1971: a number that lies before this in one unit, and after it in another, is in the latter
+MODERN = 31_536_000  # 1971: if a number is before this in one unit and after it in another, it has the second unit
 
 
 def looks_like_text(cells: Sequence[str | None]) -> bool | None:
-    """Return whether ids are text: at least half are no numbers, or begin with a zero. None if there are no cells."""
+    """Return whether ids are text: at least half are not numbers, or begin with a zero. None if there are no cells."""
     given = _given(cells)
     if not given:
         return None

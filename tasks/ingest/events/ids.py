@@ -17,7 +17,7 @@ __all__ = ["BLANKS", "LONGEST_ID", "MISSING", "TextIds", "read_ids", "trimmed"]
 
 LONGEST_ID = 500  # bytes
 BLANKS = " \t\ufeff"
-"""Characters around a cell that are no part of it. The last one is the byte order mark, which joined files have between them."""
+"""Characters around a cell that do not belong to it. The last one is the byte order mark, which joined files have between them."""
 MISSING = frozenset(
     (
         *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL"),
@@ -50,7 +50,7 @@ class TextIds:
 
 
 def trimmed(texts: pa.Array) -> pa.Array:
-    """Return texts without the blanks around them. Those that mark a missing cell become missing."""
+    """Return texts without the spaces around them. Those that mark a missing cell become missing."""
     bare = pc.utf8_trim(texts, characters=BLANKS)
     return pc.if_else(pc.is_in(bare, value_set=pa.array(sorted(MISSING), bare.type)), pa.scalar(None, bare.type), bare)
 
@@ -63,7 +63,7 @@ def read_ids(cells: pa.Array, refused: Collection[str] = ()) -> TextIds:
         refused: Texts that are bad, because another text has the same number.
     """
     encoded = cells.dictionary_encode()
-    bare = trimmed(encoded.dictionary).dictionary_encode()  # two cells may differ in blanks only
+    bare = trimmed(encoded.dictionary).dictionary_encode()  # two cells may differ only in spaces
     texts = bare.dictionary
     outer = np.append(_indices(bare), -1)  # the last place is that of a missing cell
     places = outer[_indices(encoded)]

@@ -45,7 +45,7 @@ class ParquetEvents(EventFile):
         return standard_cells(pd.concat(frames[1:] or frames, ignore_index=True), self.rules)
 
     def blocks(self) -> list[Block]:
-        """Return ranges of row groups. Empty groups, as some writers leave them, are passed over."""
+        """Return ranges of row groups. Empty groups, as some writers leave them, are skipped."""
         try:
             metadata = pq.read_metadata(self.path)
             return [(group, group + 1) for group in range(metadata.num_row_groups) if metadata.row_group(group).num_rows]

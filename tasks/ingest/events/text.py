@@ -134,7 +134,7 @@ def chunk_of_text(text: bytes, layout: TextLayout, first_row: int, rules: RowRul
 def cells_of_text(text: bytes, layout: TextLayout, rules: RowRules) -> pd.DataFrame:
     """Return the columns of complete lines, unchecked: numbers where a column holds nothing else, and otherwise text.
 
-    Cells that a short row lacks are missing. A row with too many cells stands in its first cell, as it was written.
+    Cells that a short row lacks are missing. The first cell of a row with too many cells holds the row as it was written.
     """
     columns = rules.reading.read_columns
     quoted = layout.quoted and b'"' in text
@@ -374,7 +374,7 @@ def _chunk_of_lines(texts: list[str], layout: TextLayout, numbers: IntArray, rul
 
 
 def _cell(text: str) -> str | None:
-    """Return the cell without surrounding blanks, or None if it is missing."""
+    """Return the cell without surrounding spaces, or None if it is missing."""
     trimmed = text.strip(BLANKS)
     return None if trimmed in MISSING else trimmed
 

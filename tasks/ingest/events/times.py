@@ -52,7 +52,7 @@ def read_times(texts: pa.Array, times: str, timezone: str | None) -> TimesOfText
     """Read texts (n) of a format. Missing ones have no time and no fault.
 
     Args:
-        texts: Texts without blanks around them.
+        texts: Texts without spaces around them.
         times: `iso`, or a pattern of strptime.
         timezone: The zone of times that have none.
     """

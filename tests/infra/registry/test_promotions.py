@@ -83,7 +83,7 @@ def test_rollback_returns_to_the_champion_before_and_can_go_back_again(tmp_path:
     [
         ("A B C", ["B", "A"]),
         ("A B C < D", ["B", "A"]),  # C was rolled back, so D falls back to B
-        ("A B C <A", []),  # B was passed over: nobody knows whether it was good
+        ("A B C <A", []),  # B was skipped: nobody knows whether it was good
         ("A B C < <C", ["A"]),  # B was rolled back
         ("A B C < C", ["B", "A"]),  # C was promoted again, and counts again
         ("A B A", ["B"]),  # one version was champion twice: a rollback passes over both times

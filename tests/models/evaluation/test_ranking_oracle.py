@@ -83,7 +83,7 @@ def test_ranks_and_lists_are_those_of_a_plain_loop(case: Case) -> None:
         shown = [case.catalogue[column] for column in columns if column >= 0]
         assert columns == [*columns[: len(shown)], *[-1] * (len(columns) - len(shown))], "gaps are at the end"
         assert len(set(shown)) == len(shown) == min(case.k, len(scores)) and set(shown) <= set(scores)
-        # Of equal scores any may be shown, so the scores are compared and not the items.
+        # Any of several items with one score may be shown, so the scores are compared and not the items.
         assert [scores[item] for item in shown] == sorted(scores.values(), reverse=True)[: len(shown)]
         for item in shown:
             shown_at_all[case.catalogue.index(item)] += 1

@@ -35,7 +35,7 @@ def server() -> Iterator[RedisServer]:
 
 
 class Kinds:
-    """Recognizes the kind of a call by the commands that a connection sends."""
+    """Recognises the kind of a call by the commands that a connection sends."""
 
     def __init__(self) -> None:
         self._sent: dict[int, str] = {}

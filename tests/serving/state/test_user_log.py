@@ -167,7 +167,7 @@ def test_only_a_late_event_begins_a_new_epoch() -> None:
 
 
 def test_bytes_of_an_item_and_a_time_are_not_taken_for_a_key() -> None:
-    """The bytes of one event's key may stand in another's item and time."""
+    """The bytes of one event's key may occur in another's item and time."""
     key = b"\0" * 8
     log, _ = append(None, packed([(0, 0, 12345678)]), 5, EPOCH)
     log, outcomes = append(log, entry(7, 1, key), 5, EPOCH)

@@ -61,7 +61,7 @@ def test_a_sound_kind_has_no_fault(tmp_path: Path) -> None:
     ("spec", "says"),
     [
         (faulty.NAMELESS, "has the name 'other', but its kind is 'nameless'"),
-        (faulty.NO_MODEL, "is no subclass of models.recommender.Recommender"),
+        (faulty.NO_MODEL, "is not a subclass of models.recommender.Recommender"),
     ],
 )
 def test_a_class_that_is_not_what_its_spec_says_is_found_first(spec: ModelSpec, says: str, tmp_path: Path) -> None:

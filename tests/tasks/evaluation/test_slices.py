@@ -72,7 +72,7 @@ def test_an_unknown_attribute_is_refused_with_those_that_there_are(
 ) -> None:
     with pytest.raises(
         SettingsError,
-        match=r"evaluation\.slices names colour, which is no attribute of products or customers .*brand, price, country",
+        match=r"evaluation\.slices names colour, which is not an attribute of products or customers .*brand, price, country",
     ):
         request_slices(world.store, world.newer, parts, ("colour",), WORDS)
 

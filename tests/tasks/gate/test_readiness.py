@@ -57,7 +57,7 @@ def test_a_protocol_that_leaves_nothing_is_refused(world: World) -> None:
 
 
 def test_a_slice_by_an_attribute_that_there_is_not_is_refused(world: World) -> None:
-    with pytest.raises(SettingsError, match=r"evaluation\.slices names brand, which is no attribute"):
+    with pytest.raises(SettingsError, match=r"evaluation\.slices names brand, which is not an attribute"):
         refuse_unjudgeable(world.store, world.newer, changed(world, evaluation={"slices": ("brand",)}))
 
 

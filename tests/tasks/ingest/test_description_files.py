@@ -97,9 +97,7 @@ def test_a_file_that_may_describe_items_or_users_is_refused_in_a_folder_and_wait
     place.put("brands.csv", "id,title,brand\n2,Hat,Acme\n")
     place.put("people.csv", "id,age,country\n1,30,DE\n")
     place.put("mixed.csv", "id,title,age\n1,x,3\n")
-    said = (
-        r"mixed\.csv may describe items \(title\) or users \(age\), whose ids both have the name id: begin the name of the file"
-    )
+    said = r"mixed\.csv may describe items \(title\) or users \(age\): both have ids named id\. Begin the name of the file"
     with pytest.raises(SourceError, match=said):
         locate(place.data.model_copy(update={"local_path": place.zone}))
     found = place.land()
@@ -150,10 +148,10 @@ def test_bytes_of_parquet_are_text_and_uuids_have_their_usual_form(tmp_path: Pat
     found = read_descriptions(tmp_path / "items.parquet", "items", 5, LATEST, readings)
     assert found.ids is not None and found.ids["text"].to_pylist() == [str(key) for key in keys]
     assert found.frame["title"].tolist() == ["Alien", "Amélie"] and found.frame["genres"].tolist() == ["Horror", "Drama"]
-    assert found.extra_columns == ("poster",), "bytes that nobody reads are no fault"
+    assert found.extra_columns == ("poster",), "bytes that nobody reads are not a fault"
 
 
 def test_bytes_of_parquet_that_are_no_text_are_told_with_their_column_and_type(tmp_path: Path) -> None:
     pq.write_table(pa.table({"item_id": [1], "title": [b"\xff"]}), tmp_path / "items.parquet")
-    with pytest.raises(SourceError, match=r"The column title of .*items.parquet holds binary whose bytes are no text in UTF-8"):
+    with pytest.raises(SourceError, match=r"The column title of .*items.parquet holds binary whose bytes are not text in UTF-8"):
         read_descriptions(tmp_path / "items.parquet", "items", 5, LATEST)

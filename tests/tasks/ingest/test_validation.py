@@ -162,7 +162,7 @@ def test_bad_items_and_users_are_quarantined_too() -> None:
     items.loc[len(items)] = ["x", "none", "Drama", 1990]
     users = pd.DataFrame({"user_id": [1, -2, 900], "age": [300, 5, 40], "gender": ["F", "M", None], "occupation": [3, 4, 5]})
     found = validate(raw(frame, items, users), LAX, NOW)
-    assert found.report.tables["items"].reasons == {"item_id is not a number": 1, "item_id stands in another row": 1}
+    assert found.report.tables["items"].reasons == {"item_id is not a number": 1, "item_id is in another row, too": 1}
     assert found.report.tables["users"].reasons == {"user_id is negative": 1}
     assert pd.isna(found.items["year"].iloc[0]) and found.items["year"].iloc[1] == 1990
     by_id = found.users.set_index("user_id")

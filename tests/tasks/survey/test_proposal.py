@@ -183,7 +183,7 @@ def test_a_folder_a_zip_and_a_file_give_the_same_columns(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("1\t2\t3\t4\n", "is no header"),
+        ("1\t2\t3\t4\n", "is not a header"),
         ("", "is empty"),
         ("a,a\n1,2\n", "two columns with the same name"),
         ("name,price\nx,1\ny,2\n", "has no table of events"),

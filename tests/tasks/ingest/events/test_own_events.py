@@ -77,7 +77,7 @@ def test_kinds_of_events_have_their_weights_and_those_of_weight_0_are_left_out_a
     accepted, quarantined, ids, left_out = read(content(tmp_path, "customer,sku,at,kind\n" + rows), **SHOP)
     assert accepted["weight"].tolist() == [0.1, 1.0] and accepted["row"].tolist() == [0, 2] and left_out == 1
     assert quarantined["reasons"].tolist() == ["weight is a kind of event that data.weights does not name"]
-    assert sorted(ids[Columns.ITEM].values()) == ["p1"], "ids of rows that do not count are no ids of the data set"
+    assert sorted(ids[Columns.ITEM].values()) == ["p1"], "ids of rows that do not count are not ids of the dataset"
 
 
 def test_a_weight_may_be_a_number(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_bytes_of_parquet_that_are_no_text_make_their_row_bad_or_the_column(tmp_
     accepted, quarantined, _, _ = read(path)
     assert accepted["item_id"].tolist() == [0, 2] and quarantined["reasons"].tolist() == ["user_id has bytes that are not UTF-8"]
     path = parquet_of_users(tmp_path, pa.array([bytes([number]) * 20 for number in (200, 210, 220)], pa.binary(20)))
-    said = r"^The column user_id of .*events.parquet holds fixed_size_binary\[20\] whose bytes are no text in UTF-8. Write it as text"
+    said = r"^The column user_id of .*events.parquet holds fixed_size_binary\[20\] whose bytes are not text in UTF-8. Write it as text"
     with pytest.raises(SourceError, match=said) as caught:
         read(path)
     assert "Also" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Rows with text ids are judged one by one: what stands beside them changes nothing."""
+"""Rows with text ids are judged one by one: what is beside them changes nothing."""
 
 from __future__ import annotations
 
