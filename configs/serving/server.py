@@ -94,7 +94,7 @@ class LimitSettings(Settings):
     """Maximum number of recommendations that a request can ask for."""
     future_s: int = Field(default=300, ge=0)
     """Maximum number of seconds that an event may be ahead of this machine's clock. A request for recommendations at a time
-    further from the clock is a what-if query and is not logged as an exposure."""
+    further from the clock is hypothetical and is not logged as an exposure."""
     rate_per_s: float | None = Field(default=None, gt=0)
     """Requests per second of one client (by API key, or else by address) in each worker. If empty, the rate is not limited. Wrong
     keys are always limited: ten from one address, and then one per second."""
