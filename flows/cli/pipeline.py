@@ -9,6 +9,7 @@ import typer
 
 from flows.cli.data import Landing, run_etl, with_landing
 from flows.cli.options import Config, Dataset, Json, Set, needs_prefect, records_table, say, settings_of, table, write_json
+from flows.cli.outcome import print_decision
 
 if TYPE_CHECKING:
     from flows.retrain import RetrainSummary
@@ -139,10 +140,7 @@ def _print_summary(summary: RetrainSummary) -> None:
     ]
     table(["model", *[name.upper() for name in shown], "NDCG@10, 95 % interval"], rows)
     _print_value(evaluation, summary.version.kind)
-    rules = [[rule.name, rule.shown_figure, rule.shown_bound, rule.verdict] for rule in decision.rules]
-    table(["rule", "figure", "must be", "verdict"], rules)
-    for line in [*decision.reasons, *(f"Warning: {warning}" for warning in decision.warnings)]:
-        say(f"- {line}")
+    print_decision(decision)
     say(f"\nverdict: {decision.outcome}. version {summary.version.version}, champion {summary.champion or 'none'}")
     say(f"stored at {summary.version.uri}")
     stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary.durations_s.items())

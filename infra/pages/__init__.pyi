@@ -12,7 +12,7 @@ from .figures import (
     whole_numbers,
     zero_line,
 )
-from .markdown import code_span, escaped, markdown_table, unlinked
+from .markdown import code_span, escaped, folded, markdown_table, picture, unlinked
 from .palette import (
     BLUE,
     GREEN,
@@ -61,6 +61,7 @@ __all__ = [
     "duration",
     "escaped",
     "escaped_page",
+    "folded",
     "interval_colour",
     "is_page",
     "listed",
@@ -68,6 +69,7 @@ __all__ = [
     "money",
     "new_figure",
     "page_link",
+    "picture",
     "plain",
     "png_bytes",
     "render_template",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
+from textwrap import wrap
 
+from infra.pages.figures import data_uri
 from infra.pages.words import visible
 
-__all__ = ["code_span", "escaped", "markdown_table", "unlinked"]
+__all__ = ["code_span", "escaped", "folded", "markdown_table", "picture", "unlinked"]
 
 MARKUP = re.compile(r"[\\`*\[\]|~$#!]|(?<!\w)_|_(?!\w)")
 BLOCK = re.compile(r"^(\d*)([-+](?=\s|$)|-(?=[-\s]*$)|=(?=[=\s]*$)|(?<=\d)[.)](?=\s|$))")
@@ -31,6 +33,19 @@ def escaped(text: str) -> str:
     line = escape(visible(" ".join(text.split())), quote=False)
     line = BLOCK.sub(r"\1\\\2", MARKUP.sub(r"\\\g<0>", line))
     return ADDRESSES.sub("\N{WORD JOINER}", line)
+
+
+def folded(text: str, width: int) -> str:
+    """Escape text like `escaped`, with a line break before a word that would make a line longer than `width` characters.
+
+    The Prefect UI keeps a cell of a table on one line, and cuts off what is wider than the page.
+    """
+    return "<br>".join(escaped(line) for line in wrap(text, width, break_long_words=False, break_on_hyphens=False))
+
+
+def picture(content: bytes, said: str) -> str:
+    """Return a PNG or SVG as a Markdown picture that contains it. `said` describes it to those who cannot see it."""
+    return f"![{escaped(said)}]({data_uri(content)})"
 
 
 def code_span(text: str) -> str:

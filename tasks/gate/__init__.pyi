@@ -1,11 +1,12 @@
 from .decision import Approval, Decision
 from .judging import gate_settings, judge_sealed, judge_staged, record_decision
 from .notifications import Notice, champion_notice, decision_notice
-from .page import comparison_png, render_markdown, summary
+from .page import comparison_png, next_in_markdown, outcome_words, render_markdown, summary
 from .publication import Published, promote_version, publish, stage_challenger
 from .readiness import refuse_unjudgeable
 from .retention import ModelPrunePlan, plan_model_prune, prune_models, served_versions
 from .rollback import roll_back
+from .rule_tables import rule_tables, rules_markdown
 
 __all__ = [
     "Approval",
@@ -19,6 +20,8 @@ __all__ = [
     "gate_settings",
     "judge_sealed",
     "judge_staged",
+    "next_in_markdown",
+    "outcome_words",
     "plan_model_prune",
     "promote_version",
     "prune_models",
@@ -27,6 +30,8 @@ __all__ = [
     "refuse_unjudgeable",
     "render_markdown",
     "roll_back",
+    "rule_tables",
+    "rules_markdown",
     "served_versions",
     "stage_challenger",
     "summary",

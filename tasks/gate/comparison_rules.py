@@ -20,7 +20,7 @@ import numpy.typing as npt
 from configs.settings import PromotionSettings
 from configs.significance import least_resamples
 from models.evaluation import FloatArray, PairedTest, detectable_difference, holm, paired_test
-from tasks.gate.decision import Differences, Rule, RuleComparison, Verdict, shown_p
+from tasks.gate.decision import ANCHOR, LIMIT, Differences, Rule, RuleComparison, Verdict, shown_p
 from tasks.gate.inputs import Champion, GateInputs, Opponent, ndcg
 
 __all__ = ["Findings", "compare_with_champions", "test_rule"]
@@ -161,7 +161,7 @@ def _said(test: PairedTest, other: str, least: float, identical: bool, settings:
 
 def _against_anchor(found: Findings, inputs: GateInputs, settings: PromotionSettings) -> None:
     """Hold a challenger that the champion of a quarter ago is shown to be better than: the champions may have become worse."""
-    name, anchor = "not below the earlier champion", inputs.anchor
+    name, anchor = ANCHOR, inputs.anchor
     if anchor is None:
         why = (
             "promotion.anchor_days is 0."
@@ -249,7 +249,7 @@ def _limit_rule(name: str, ours: FloatArray, theirs: FloatArray, settings: Promo
         f"(p = {shown_p(test.p_value)}, must be at most {MISSED:g})."
     )
     verdict: Verdict = "passed" if ruled_out else "failed"
-    return Rule(3, f"{name}: no loss of {limit:.0%}", test.p_value, MISSED, "p <=", verdict, detail)
+    return Rule(3, f"{name}{LIMIT}{limit:.0%}", test.p_value, MISSED, "p <=", verdict, detail)
 
 
 def _loss(loss: float, of: float) -> str:

@@ -10,9 +10,12 @@ if TYPE_CHECKING:
     from tasks.evaluation import ServedWindow
 
 __all__ = [
+    "ANCHOR",
     "ANSWERS",
+    "BEATS",
     "CHAMPION_RANKED",
     "GROUPS",
+    "LIMIT",
     "LOAD_TIME",
     "REQUEST_TIME",
     "Approval",
@@ -31,6 +34,8 @@ Outcome = Literal["promoted", "held", "needs approval", "not judged"]
 ANSWERS = "loads and answers as trained"  # the only rule that a forced promotion cannot override
 LOAD_TIME, REQUEST_TIME = "seconds to load", "seconds for a request"  # of CPU time: a busy machine changes no verdict
 CHAMPION_RANKED = "the champion can be ranked"
+ANCHOR = "not below the earlier champion"
+BEATS, LIMIT = "beats ", ": no loss of "  # what precedes the name of a baseline, and what follows that of a slice
 GROUPS = {1: "floors and baselines", 2: "against the champion", 3: "slices", 4: "health", 5: "stored version"}
 
 

@@ -17,7 +17,6 @@ from infra.pages import (
     draw_intervals,
     escaped,
     interval_colour,
-    markdown_table,
     new_figure,
     png_bytes,
     render_template,
@@ -25,42 +24,61 @@ from infra.pages import (
     whole_numbers,
     zero_line,
 )
+from infra.version_names import shortened
 from tasks.evaluation import ServedWindow
-from tasks.gate.decision import CHAMPION_RANKED, GROUPS, Decision
+from tasks.gate.decision import CHAMPION_RANKED, Decision
+from tasks.gate.rule_tables import rule_tables, rules_markdown
 
-__all__ = ["comparison_png", "next_step", "render_html", "render_markdown", "served_note", "summary"]
+__all__ = [
+    "comparison_png",
+    "next_in_markdown",
+    "next_step",
+    "outcome_words",
+    "render_html",
+    "render_markdown",
+    "served_note",
+    "summary",
+]
 
 TEMPLATE = "tasks/gate/templates/decision.html"
+OUTCOMES = {"promoted": "✓", "held": "✗", "needs approval": "…", "not judged": "\N{EN DASH}"}
 
 
 def render_markdown(decision: Decision) -> str:
-    """Render the outcome, the reasons and a table of the rules as Markdown."""
+    """Render the verdict, the reasons, what to do next, and the rules as Markdown. Versions have their short form."""
     lines = [
-        f"## {escaped(f'{decision.outcome.capitalize()}: {decision.challenger}')}",
+        f"## {outcome_words(decision.outcome)}: {_told(f'{decision.model_name} {decision.challenger}')}",
         "",
-        f"{escaped(_against(decision))}, on {decision.requests} requests of {escaped(decision.dataset)} under "
+        f"{_told(_against(decision))}, on {decision.requests:,} requests of {_told(decision.dataset)} under "
         f"{escaped(decision.protocol)}.",
         "",
         *([f"{summary(decision)}", ""] if decision.champion else []),
         *([escaped(_approval(decision)), ""] if decision.approval else []),
-        *[f"- {escaped(reason)}" for reason in decision.reasons],
+        *[f"- {_told(reason)}" for reason in decision.reasons],
         *([""] if decision.reasons else []),
-        *[line for warning in decision.warnings for line in (f"**Warning:** {escaped(warning)}", "")],
-        f"**Next:** {next_step(replace(decision, champion=decision.champion and escaped(decision.champion)))}",
+        *[line for warning in decision.warnings for line in (f"**Warning:** {_told(warning)}", "")],
+        f"**Next:** {next_in_markdown(decision)}",
         "",
-        *_metrics_table(decision),
-        markdown_table(
-            ["group", "rule", "figure", "must be", "verdict"],
-            [
-                [escaped(cell) for cell in (GROUPS[rule.group], rule.name, rule.shown_figure, rule.shown_bound, rule.verdict)]
-                for rule in decision.rules
-            ],
-        ),
+        rules_markdown(decision),
     ]
     lines += [line for note in comparison_notes(decision) for line in ("", note)]
     if decision.served_window is not None:
         lines += ["", served_note(decision.served_window)]
     return "\n".join(lines) + "\n"
+
+
+def outcome_words(outcome: str) -> str:
+    """Return an outcome as a sign and words."""
+    return f"{OUTCOMES[outcome]} {outcome.capitalize()}"
+
+
+def next_in_markdown(decision: Decision) -> str:
+    """Return what a person can do next as Markdown. Only the champion's name may hold markup."""
+    return shortened(next_step(replace(decision, champion=decision.champion and escaped(decision.champion))))
+
+
+def _told(text: str) -> str:
+    return escaped(shortened(text))
 
 
 def comparison_notes(decision: Decision) -> list[str]:
@@ -119,7 +137,7 @@ def render_html(decision: Decision) -> bytes:
         approval=_approval(decision) if decision.approval else "",
         models=[(label_of(name), name) for name in dict.fromkeys([*first, *decision.metrics])],
         metrics=["hr@10", "ndcg@10", "mrr@10"],
-        groups=GROUPS,
+        tables=rule_tables(decision),
         slices=decision.comparisons[1:],
         notes=comparison_notes(decision),
         chart=data_uri(png) if png else "",
@@ -153,16 +171,6 @@ def next_step(decision: Decision) -> str:
         f"{stays}, and the next retraining tries again. `recsys model show {version}` shows every figure. To override the gate, run "
         f"`recsys model promote {version} --force --reason WHY`; the promotion log records the user and the reason."
     )
-
-
-def _metrics_table(decision: Decision) -> list[str]:
-    """Return a table of how well each model ranked the gate's requests."""
-    order = dict.fromkeys(["challenger", "champion", *decision.metrics])
-    shown = {name: found for name in order if {"hr@10", "ndcg@10"} <= set(found := decision.metrics.get(name, {}))}
-    if not shown:
-        return []
-    rows = [[escaped(name), f"{found['hr@10']:.4f}", f"{found['ndcg@10']:.4f}"] for name, found in shown.items()]
-    return [markdown_table(["model", "HR@10", "NDCG@10"], rows), ""]
 
 
 def summary(decision: Decision) -> str:

@@ -14,7 +14,7 @@ from configs.errors import GateError
 from configs.settings import PromotionSettings
 from models.evaluation import PairedTest, confidence_intervals, metrics, paired_test, per_request_metrics
 from tasks.gate.comparison_rules import compare_with_champions, test_rule
-from tasks.gate.decision import ANSWERS, CHAMPION_RANKED, GROUPS, Decision, Outcome, Rule
+from tasks.gate.decision import ANSWERS, BEATS, CHAMPION_RANKED, GROUPS, Decision, Outcome, Rule
 from tasks.gate.inputs import GateInputs, UnrankedInputs, ndcg
 from tasks.gate.load_rules import load_rules
 from tasks.gate.version_rules import at_least, finite_weights_rule, health_rules, record_rules
@@ -174,6 +174,6 @@ def _against_baselines(inputs: GateInputs, settings: PromotionSettings, tests: d
         )
         tests[name] = test
         rules.append(
-            test_rule(1, f"beats {name}", test, settings.alpha, f"NDCG@10 {test.mean_a:.4f} against {name}'s {test.mean_b:.4f}")
+            test_rule(1, f"{BEATS}{name}", test, settings.alpha, f"NDCG@10 {test.mean_a:.4f} against {name}'s {test.mean_b:.4f}")
         )
     return rules

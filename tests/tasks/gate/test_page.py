@@ -93,7 +93,7 @@ def test_a_version_that_the_machine_was_too_busy_to_check_is_not_judged_rather_t
     assert len(decision.reasons) == 1 and "did not end within 720 s. This says nothing about the version" in decision.reasons[0]
     assert {rule.verdict for rule in decision.rules} == {"not judged"}
     page, text = render_html(decision).decode(), render_markdown(decision)
-    assert "Not judged" in page and text.startswith("## Not judged: new")
+    assert "Not judged" in page and text.startswith("## \N{EN DASH} Not judged: ranker new")
     assert "old stays champion" in next_step(decision) and "`recsys model promote new --set model_name=ranker`" in next_step(
         decision
     )

@@ -166,6 +166,7 @@ def test_rankings_of_other_requests_are_not_compared() -> None:
 
 def test_the_record_reads_as_a_table() -> None:
     text = render_markdown(decide(inputs(ranking(0.4), ranking(0.4)), SETTINGS))
-    assert text.startswith("## Held: new") and "champion old" in text and "| floors and baselines | hr@10 floor |" in text
+    assert text.startswith("## ✗ Held: ranker new") and "champion old" in text
+    assert "### Against the champion" in text and "| hr@10 floor |" in text
     assert "80 % power" in text
     assert "this is the first model" in render_markdown(decide(inputs(ranking(0.4)), SETTINGS))
