@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.pages import palette, words
-from infra.version_names import short_version, shortened
+from infra.version_names import short_version, shortened, version_html
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -46,5 +46,6 @@ def _environment() -> Environment:
         "shortened": shortened,
         "signed": lambda value: f"{value:+.4f}",
         "thousands": lambda value: f"{value:,}",
+        "version_html": version_html,  # `| version_html | safe`: it has escaped the text
     }
     return environment

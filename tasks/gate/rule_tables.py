@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from infra.pages import folded, markdown_table
 from tasks.gate.decision import ANCHOR, BEATS, LIMIT, Decision, Rule, shown_p
@@ -21,6 +21,7 @@ VERDICTS = {
     "not judged": "\N{EN DASH} could not be judged",
     "not applicable": "\N{EN DASH} does not apply",
 }
+LOSS_TEST = "p >"
 LOSS = {"passed": "○ no loss shown", "failed": "✗ loss shown"}  # of a test that looks for a loss: to find none is no proof
 WIDEST = 18  # characters of a line in the Prefect UI: six such columns are as wide as its pages
 SIGNS = {"<=": "≤", ">=": "≥", "==": "=", ">": ">", "<": "<"}
@@ -35,10 +36,10 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class RuleRow:
-    """One rule: a cell for each column, its verdict as in the record, and the sentence that explains it."""
+    """One rule: a cell for each column, and the sentence that explains it."""
 
     cells: tuple[Cell, ...]
-    verdict: str
+    mark: Literal["passed", "failed", "open"]
     detail: str
 
 
@@ -82,7 +83,7 @@ def rules_markdown(decision: Decision) -> str:
 
 def verdict_words(rule: Rule) -> str:
     """Return the verdict as a sign and words. A test that looked for a loss and found none has not shown that there is none."""
-    return (LOSS if rule.comparison == "p >" else VERDICTS).get(rule.verdict, VERDICTS[rule.verdict])
+    return (LOSS if rule.comparison == LOSS_TEST else VERDICTS).get(rule.verdict, VERDICTS[rule.verdict])
 
 
 def _markdown(table: RuleTable) -> str:
@@ -109,7 +110,7 @@ def _compared(rule: Rule, decision: Decision) -> RuleRow:
         ours, theirs, difference, low, high = found
         figures = [Cell(f"{ours:.4f}"), Cell(f"{theirs:.4f}"), Cell(f"{difference:+.4f}", f"{low:+.4f} to {high:+.4f}")]
     p = Cell("") if rule.figure is None else Cell(shown_p(rule.figure), _needed(rule))
-    return RuleRow((Cell(rule.name), *figures, p, Cell(verdict_words(rule))), rule.verdict, rule.detail)
+    return RuleRow((Cell(rule.name), *figures, p, Cell(verdict_words(rule))), _mark(rule), rule.detail)
 
 
 def _limit(rule: Rule) -> RuleRow:
@@ -117,7 +118,13 @@ def _limit(rule: Rule) -> RuleRow:
     for written, shown in SIGNS.items():
         bound = f"{shown} {bound.removeprefix(f'{written} ')}" if bound.startswith(f"{written} ") else bound
     cells = Cell(rule.name), Cell(rule.shown_figure), Cell(bound), Cell(verdict_words(rule))
-    return RuleRow(cells, rule.verdict, rule.detail)
+    return RuleRow(cells, _mark(rule), rule.detail)
+
+
+def _mark(rule: Rule) -> Literal["passed", "failed", "open"]:
+    if rule.verdict == "failed":
+        return "failed"
+    return "passed" if rule.verdict == "passed" and rule.comparison != LOSS_TEST else "open"
 
 
 def _needed(rule: Rule) -> str:

@@ -77,4 +77,4 @@ def test_a_table_fits_the_width_of_the_prefect_ui_and_markup_in_a_name_stays_tex
 
 def test_a_version_without_ranks_has_its_rules_too() -> None:
     decision = hold_unranked(unranked(LoadCheck.failed("it did not load")), SETTINGS)
-    assert {row.verdict for row in rows(decision).values()} == {"not judged", "failed"}
+    assert {row.mark for row in rows(decision).values()} == {"open", "failed"}
