@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from configs.errors import TrainingError
 from models.recommender import IntArray, Requests
 from models.sequences import Vocabulary, histories
 from models.ss4rec.kernels import Backend, Segments
@@ -15,6 +16,7 @@ __all__ = ["HoldoutRanking", "last_hidden"]
 
 SCORES = {"cpu": 1 << 22, "cuda": 1 << 28}  # scores in memory at once
 TOKENS = {"cpu": 1 << 15, "cuda": 1 << 17}  # tokens processed at once
+NOT_FINITE = 0  # in place of the rank of a request with a score that is not finite
 
 
 def last_hidden(
@@ -67,7 +69,7 @@ class HoldoutRanking:
         """`cold_scores` (n_items,) rank the requests without events. All inputs are put on their device."""
         device = cold_scores.device
         self._rows = np.arange(replicas.rank, len(requests), replicas.count)
-        self._requests, self._replicas, self._device = len(requests), replicas, device
+        self._user_ids, self._replicas, self._device = requests.user_ids, replicas, device
         own = requests.take(self._rows) if replicas.count > 1 else requests
         read = histories(own, vocabulary, max_length)
         self._items, self._intervals = read.items.to(device), read.intervals.to(device)
@@ -87,25 +89,46 @@ class HoldoutRanking:
 
     @torch.no_grad()
     def ranks(self, network: SS4RecNetwork, backend: Backend, miss: int) -> IntArray:
-        """Return the rank (R,) of each target, from 1; ties count against it. `miss` if it cannot be recommended."""
+        """Return the rank (R,) of each target, from 1; ties count against it. `miss` if it cannot be recommended.
+
+        Under autocast, the network computes in half precision. Its scores are products in float32 all the same, like those of
+        `SS4Rec.scores`: in half precision a tenth of the scores would tie with others.
+
+        Raises:
+            TrainingError: if a score is NaN or infinite.
+        """
         hidden = last_hidden(network, self._items, self._intervals, self._offsets, backend, self._who)
-        weight = network.items.weight[1:]
+        with torch.autocast(self._device.type, enabled=False):
+            found = self._ranks_of(hidden, network.items.weight[1:], miss)
+        if self._replicas.count > 1:
+            together = torch.zeros(len(self._user_ids), dtype=torch.int64, device=self._device)
+            together[torch.from_numpy(self._rows).to(self._device)] = found
+            self._replicas.sum_(together)
+            found = together
+        ranks = found.cpu().numpy()
+        bad = np.flatnonzero(ranks == NOT_FINITE)
+        if len(bad):  # every replica sees it, and none waits for another
+            raise TrainingError(
+                f"The scores of ss4rec for user {int(self._user_ids[bad[0]])} are not finite, so they cannot be ranked. Lower the "
+                "learning rate."
+            )
+        return ranks
+
+    def _ranks_of(self, hidden: torch.Tensor, weight: torch.Tensor, miss: int) -> torch.Tensor:
+        """Return the ranks of this replica's requests, given their hidden states (R, H) and the items' vectors (n_items, H)."""
         chunk = max(1, SCORES[self._device.type] // max(len(weight), 1))
         found = torch.full((len(hidden),), miss, dtype=torch.int64, device=self._device)
         for first in range(0, len(hidden), chunk):
             rows = slice(first, min(first + chunk, len(hidden)))
             scores = hidden[rows] @ weight.T
             scores = torch.where(self._cold[rows, None], self._cold_scores, scores)
+            finite = torch.isfinite(scores).all(dim=1)
             if self._seen is not None:
                 bounds, pairs = self._seen
                 part = pairs[:, int(bounds[rows.start]) : int(bounds[rows.stop])]
                 scores[part[0] - first, part[1]] = -torch.inf
             target = scores.gather(1, self._targets[rows, None])
             reachable = self._known[rows] & torch.isfinite(target[:, 0])
-            found[rows] = torch.where(reachable, (scores >= target).sum(dim=1), miss)
-        if self._replicas.count == 1:
-            return found.cpu().numpy()
-        together = torch.zeros(self._requests, dtype=torch.int64, device=self._device)
-        together[torch.from_numpy(self._rows).to(self._device)] = found
-        self._replicas.sum_(together)
-        return together.cpu().numpy()
+            ranks = torch.where(reachable, (scores >= target).sum(dim=1), miss)
+            found[rows] = torch.where(finite, ranks, NOT_FINITE)
+        return found
