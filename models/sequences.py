@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 
 from models.recommender import IntArray, Requests, Sequences
 
-__all__ = ["BatchPlan", "Histories", "Vocabulary", "Windows", "histories", "plan_batches", "training_windows"]
+__all__ = ["Histories", "Vocabulary", "Windows", "histories", "training_windows"]
 
 DENSE_IDS = 1 << 26  # largest lookup table; a table is faster than searching for each id
 
@@ -69,40 +68,6 @@ def training_windows(train: Sequences, max_length: int, rng: np.random.Generator
     ends = np.where(full < 0, last[user], last[user] - tail[user] - full * max_length)
     begins = np.where(full < 0, last[user] - tail[user], np.maximum(ends - max_length, first[user]))
     return Windows(begins.astype(np.int64), ends.astype(np.int64))
-
-
-@dataclass(frozen=True, eq=False)
-class BatchPlan:
-    """The windows of each step in an epoch."""
-
-    order: IntArray  # (W,) windows in the order of training
-    bounds: IntArray  # (steps + 1,) step s takes order[bounds[s]:bounds[s + 1]]
-
-    def __len__(self) -> int:
-        return len(self.bounds) - 1
-
-    def __iter__(self) -> Iterator[IntArray]:
-        for begin, end in zip(self.bounds[:-1], self.bounds[1:], strict=True):
-            yield self.order[begin:end]
-
-
-def plan_batches(lengths: IntArray, tokens: int, most_windows: int, rng: np.random.Generator) -> BatchPlan:
-    """Shuffle the windows and cut them into batches of at most `tokens` tokens and `most_windows` windows.
-
-    A batch is shorter than `tokens` by at most two windows of the longest length, or by more if `most_windows` limits it.
-
-    Raises:
-        ValueError: if one window does not fit.
-    """
-    longest = int(lengths.max(initial=1))
-    if longest > tokens:
-        raise ValueError(f"a window of {longest} events does not fit into a batch of {tokens}")
-    order = rng.permutation(len(lengths)).astype(np.int64)
-    cost = np.maximum(lengths[order], -(-tokens // most_windows))
-    room = max(tokens - int(cost.max(initial=1)), 1) if int(cost.max(initial=1)) < tokens else 1
-    batch = (np.cumsum(cost) - cost) // room
-    starts = np.flatnonzero(np.append(True, batch[1:] != batch[:-1])) if len(batch) else np.empty(0, np.int64)
-    return BatchPlan(order, np.append(starts, len(order)).astype(np.int64))
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,6 +55,9 @@ class SS4RecSettings(Settings):
     """Maximum number of a user's events in one window."""
     batch_tokens: int = Field(default=1024, ge=2)
     """Events per training step (at least one full window), split among the GPUs that train together."""
+    full_batches: bool = False
+    """Fill each training step up to `batch_tokens`. If off, a step leaves room for one of the longest windows, so an epoch has more
+    steps, and on a GPU takes longer."""
     shuffle_ties: bool = True
     """Shuffle a user's events that share the same second again in each epoch. Applies to protocols that draw this order (all
     except loo-recbole)."""

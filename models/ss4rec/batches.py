@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from models.recommender import IntArray, Sequences
-from models.sequences import Vocabulary, plan_batches, training_windows
+from models.sequences import Vocabulary, training_windows
 from models.ss4rec.kernels import Segments
+from models.ss4rec.packing import plan_batches
 from models.training import Replicas
 
 __all__ = ["Batch", "Batching", "TrainingBatches"]
@@ -28,6 +29,8 @@ class Batching:
     tokens: int
     """Most tokens of a step, over all replicas."""
     seed: int
+    full: bool = True
+    """Whether a step is filled up to `tokens`. Otherwise it leaves room for one window of the longest length."""
     shuffle_ties: bool = False
     """Whether each epoch draws a new order for events in the same second."""
 
@@ -162,7 +165,7 @@ class TrainingBatches:
         rng = np.random.default_rng([self._batching.seed, epoch])
         windows = training_windows(self._train, self._batching.max_length, rng)
         lengths = windows.lengths
-        for rows in plan_batches(lengths, self._batching.tokens, self._most_windows, rng):
+        for rows in plan_batches(lengths, self._batching.tokens, self._most_windows, rng, full=self._batching.full):
             # Deal the windows in turn, longest first: replicas get similar loads, and long windows start early on the device.
             rows = rows[np.argsort(-lengths[rows], kind="stable")]
             own = rows[self._replicas.rank :: self._replicas.count]

@@ -122,6 +122,7 @@ class SS4Rec(Recommender):
                 max_length=settings.max_length,
                 tokens=max(settings.batch_tokens, settings.max_length),
                 seed=seed,
+                full=settings.full_batches,
                 shuffle_ties=settings.shuffle_ties and train.ties_drawn,
             ),
             device=device,
