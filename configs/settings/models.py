@@ -40,6 +40,9 @@ class SS4RecSettings(Settings):
     """Share of embeddings dropped during training."""
     two_norms: bool = True
     """Use a separate LayerNorm after each layer. If off, both places share one LayerNorm, as in the authors' code."""
+    norm: Literal["post", "pre"] = "post"
+    """Whether LayerNorm comes after each layer, as in the authors' code, or before it. Deep stacks (more than three blocks) train
+    better with `pre`, whose layers also start with smaller outputs."""
     step_min: float = Field(default=0.001, gt=0)
     """Smallest learned step of the time-aware layer at initialisation, per second of interval."""
     step_max: float = Field(default=0.1, gt=0)
@@ -47,6 +50,9 @@ class SS4RecSettings(Settings):
     interval: Literal["seconds", "log1p", "learned", "none"] = "seconds"
     """Scale of the time intervals that the time-aware layer sees. `learned` lies between `seconds` and `log1p`. `none` hides
     time."""
+    interval_embedding: bool = False
+    """Add to each event a learnt vector for the length of the interval after it, in 64 buckets from a second to ten years. Has no
+    effect with interval none."""
     user_features: bool = False
     """Add embeddings of the user's gender, age group and occupation to each event. The dataset must have such user data."""
     layers: Literal["both", "time", "relation"] = "both"
@@ -69,9 +75,16 @@ class SS4RecSettings(Settings):
     calibration: float = Field(default=0.75, ge=0.0, le=1.0)
     """Calibration parameter t of gbce: 0 is plain binary cross-entropy, 1 gives calibrated probabilities."""
     learning_rate: float = Field(default=3e-3, gt=0)
-    """Step size of the optimizer."""
+    """Step size of the optimizer, after the warm-up."""
+    warm_up: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of max_epochs in which the learning rate rises from 0 to its value."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate after the warm-up: it stays, or falls like half a cosine to 0 at the end of max_epochs."""
+    clip_norm: float = Field(default=5.0, gt=0)
+    """Longest gradient of a step, over all weights. A longer one is shortened to it."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Decay of the weights per step, as a multiple of the learning rate."""
+    """Decay of the weights per step, as a multiple of the learning rate. Biases, norms, and the rates and steps of the state spaces
+    do not decay."""
     label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
     """Share of the target probability that is spread over all items. Applies to `cross_entropy`."""
     weight_averaging: float = Field(default=0.99, ge=0.0, lt=1.0)
@@ -102,6 +115,11 @@ class SS4RecSettings(Settings):
         if given != "auto" and (isinstance(given, bool) or not isinstance(given, int) or given < 1):
             raise ValueError("the value must be auto, or a whole number of at least 1")
         return given
+
+    @property
+    def embeds_intervals(self) -> bool:
+        """Whether the network has an embedding of the interval after an event."""
+        return self.interval_embedding and self.interval != "none"
 
     @model_validator(mode="after")
     def _steps_are_ordered(self) -> SS4RecSettings:

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from models.recommender import IntArray, Sequences
-from models.sequences import Vocabulary, training_windows
+from models.sequences import Vocabulary, Windows, training_windows
 from models.ss4rec.kernels import Segments
-from models.ss4rec.packing import plan_batches
+from models.ss4rec.packing import BatchPlan, plan_batches
 from models.training import Replicas
 
 __all__ = ["Batch", "Batching", "TrainingBatches"]
@@ -87,6 +87,11 @@ class TrainingBatches:
         self.capacity = tokens if replicas.count == 1 else tokens // replicas.count + 2 * max_length
         self._slots = self._most_windows // replicas.count + 2
         self._plan: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+        self._latest: tuple[int, Windows, BatchPlan] | None = None
+
+    def steps(self, epoch: int) -> int:
+        """Return the number of steps of an epoch."""
+        return len(self._drawn(epoch)[1])
 
     def eager(self, epoch: int) -> Iterator[Batch]:
         """Yield the epoch's batches, each as long as its windows."""
@@ -162,11 +167,19 @@ class TrainingBatches:
 
         Windows are given by their first events and their offsets.
         """
-        rng = np.random.default_rng([self._batching.seed, epoch])
-        windows = training_windows(self._train, self._batching.max_length, rng)
+        windows, plan = self._drawn(epoch)
         lengths = windows.lengths
-        for rows in plan_batches(lengths, self._batching.tokens, self._most_windows, rng, full=self._batching.full):
+        for rows in plan:
             # Deal the windows in turn, longest first: replicas get similar loads, and long windows start early on the device.
             rows = rows[np.argsort(-lengths[rows], kind="stable")]
             own = rows[self._replicas.rank :: self._replicas.count]
             yield windows.begins[own], np.concatenate([[0], np.cumsum(lengths[own])]), int(lengths[rows].sum())
+
+    def _drawn(self, epoch: int) -> tuple[Windows, BatchPlan]:
+        """Return the windows and batches of an epoch."""
+        if self._latest is None or self._latest[0] != epoch:
+            batching, rng = self._batching, np.random.default_rng([self._batching.seed, epoch])
+            windows = training_windows(self._train, batching.max_length, rng)
+            plan = plan_batches(windows.lengths, batching.tokens, self._most_windows, rng, full=batching.full)
+            self._latest = epoch, windows, plan
+        return self._latest[1:]

@@ -10,12 +10,15 @@ from torch import nn
 
 from configs.settings import SS4RecSettings
 from models.ss4rec.dropout import ByteDropout
+from models.ss4rec.intervals import BUCKETS, EDGES
 from models.ss4rec.kernels import Backend, Segments
 from models.ss4rec.relation_aware import RelationAwareLayer, RelationState
 from models.ss4rec.time_aware import TimeAwareLayer
 
 __all__ = ["NetworkState", "SS4RecNetwork"]
 
+EMBEDDING_STD = 0.02
+NORM_EPSILON = 1e-12
 BlockState = tuple[torch.Tensor, RelationState]
 
 
@@ -54,12 +57,34 @@ class IntervalScale(nn.Module):
         return torch.expm1(power * seconds.log1p()) / power
 
 
+class IntervalEmbedding(nn.Module):
+    """A learnt vector for each bucket of the seconds after an event."""
+
+    edges: torch.Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.vectors = nn.Embedding(BUCKETS, width)
+        nn.init.normal_(self.vectors.weight, std=EMBEDDING_STD)
+        self.register_buffer("edges", torch.from_numpy(EDGES), persistent=False)
+
+    def forward(self, intervals: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.vectors(torch.bucketize(intervals, self.edges, right=True))
+        return found
+
+
 class Block(nn.Module):
-    """h = LN(x + Dropout(S5(x, dt))), x' = LN(h + Dropout(Mamba(h))): post-norm residuals, as in the authors' code."""
+    """A time-aware and a relation-aware layer, each with a residual connection.
+
+    With post-norm, as in the authors' code: h = LN(x + Dropout(S5(x, dt))), x' = LN(h + Dropout(Mamba(h))). With pre-norm:
+    h = x + Dropout(S5(LN(x), dt)), x' = h + Dropout(Mamba(LN(h))), so that a deep stack passes its input and its gradients on. The
+    layers of a pre-norm stack start with outputs that are scaled by 1 / sqrt(number of layers), like GPT-2's and Mamba's.
+    """
 
     def __init__(self, settings: SS4RecSettings) -> None:
         super().__init__()
         width = settings.width
+        self.pre = settings.norm == "pre"
         self.time_aware = (
             TimeAwareLayer(width, settings.time_state, settings.step_min, settings.step_max)
             if settings.layers != "relation"
@@ -71,8 +96,12 @@ class Block(nn.Module):
             else None
         )
         self.dropout = ByteDropout(settings.dropout)
-        self.norm = nn.LayerNorm(width, eps=1e-12)
-        self.relation_norm = nn.LayerNorm(width, eps=1e-12) if settings.two_norms else self.norm
+        self.norm = nn.LayerNorm(width, eps=NORM_EPSILON)
+        self.relation_norm = nn.LayerNorm(width, eps=NORM_EPSILON) if settings.two_norms else self.norm
+        if self.pre:
+            layers = [layer for layer in (self.time_aware, self.relation_aware) if layer is not None]
+            for layer in layers:
+                layer.scale_output((settings.blocks * len(layers)) ** -0.5)
 
     def forward(
         self,
@@ -86,15 +115,23 @@ class Block(nn.Module):
         kept: list[torch.Tensor] = []
         given = iter(state or [])
         if self.time_aware is not None:
-            y, final = self.time_aware(x, intervals, segments, next(given, None), backend)
-            x = self.norm(x + self.dropout(y))
+            y, final = self.time_aware(self.input_of(self.norm, x), intervals, segments, next(given, None), backend)
+            x = self.output_of(self.norm, x + self.dropout(y))
             kept.append(final)
         if self.relation_aware is not None:
             before = (next(given), next(given)) if state is not None else None
-            y, after = self.relation_aware(x, segments, before, backend, keep_state)
-            x = self.relation_norm(x + self.dropout(y))
+            y, after = self.relation_aware(self.input_of(self.relation_norm, x), segments, before, backend, keep_state)
+            x = self.output_of(self.relation_norm, x + self.dropout(y))
             kept.extend(after or ())
         return x, kept
+
+    def input_of(self, norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
+        """Return what a layer reads of the residual stream `x`."""
+        return norm(x) if self.pre else x
+
+    def output_of(self, norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
+        """Return the residual stream after a layer was added to it."""
+        return x if self.pre else norm(x)
 
 
 class SS4RecNetwork(nn.Module):
@@ -111,6 +148,9 @@ class SS4RecNetwork(nn.Module):
         self.interval_scale = IntervalScale(settings.interval)
         self.dropout = ByteDropout(settings.embedding_dropout)
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.blocks))
+        # New parts come last, so that a network without them draws the weights that it always drew.
+        self.interval_embedding = IntervalEmbedding(settings.width) if settings.embeds_intervals else None
+        self.final_norm = nn.LayerNorm(settings.width, eps=NORM_EPSILON) if settings.norm == "pre" else None
         self._state_shapes = self._shapes(settings)
 
     def forward(
@@ -164,6 +204,11 @@ class SS4RecNetwork(nn.Module):
         )
         return NetworkState(torch.cat([own, *(part.float().flatten(1) for part in kept)], dim=1)), hidden
 
+    def embedded(self, items: torch.Tensor, intervals: torch.Tensor) -> torch.Tensor:
+        """Return the input (..., width) of events: the item's vector, and that of the interval after it."""
+        vectors: torch.Tensor = self.items(items)
+        return vectors if self.interval_embedding is None else vectors + self.interval_embedding(intervals)
+
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Map hidden states (..., width) to logits (..., n_items). The output is tied to the embedding, without bias."""
         logits: torch.Tensor = hidden @ self.items.weight[1:].T
@@ -179,7 +224,7 @@ class SS4RecNetwork(nn.Module):
         keep_state: bool,
         who: torch.Tensor | None,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        embedded: torch.Tensor = self.items(items)
+        embedded = self.embedded(items, intervals)
         if self.traits and who is not None:
             described = torch.stack([table(who[:, i]) for i, table in enumerate(self.traits)]).sum(0)
             embedded = embedded + described[segments.windows]
@@ -189,7 +234,7 @@ class SS4RecNetwork(nn.Module):
         for i, block in enumerate(self.blocks):
             x, after = block(x, scaled, segments, None if state is None else state[i], backend, keep_state)
             kept += after
-        return x, kept
+        return (x if self.final_norm is None else self.final_norm(x)), kept
 
     @staticmethod
     def _shapes(settings: SS4RecSettings) -> list[torch.Size]:
@@ -212,7 +257,7 @@ class SS4RecNetwork(nn.Module):
 def _embedding(values: int, width: int) -> nn.Embedding:
     """Return an embedding of 1..values. Row 0 is zero and stays zero."""
     table = nn.Embedding(values + 1, width, padding_idx=0)
-    nn.init.normal_(table.weight, std=0.02)
+    nn.init.normal_(table.weight, std=EMBEDDING_STD)
     with torch.no_grad():
         table.weight[0].zero_()
     return table

@@ -29,9 +29,7 @@ class BatchPlan:
             yield self.order[begin:end]
 
 
-def plan_batches(
-    lengths: IntArray, tokens: int, most_windows: int, rng: np.random.Generator, *, full: bool = True
-) -> BatchPlan:
+def plan_batches(lengths: IntArray, tokens: int, most_windows: int, rng: np.random.Generator, *, full: bool = True) -> BatchPlan:
     """Shuffle the windows and cut them into batches of at most `tokens` tokens and `most_windows` windows.
 
     Args:

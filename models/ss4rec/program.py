@@ -57,23 +57,26 @@ class _HistoryScores(nn.Module):
     def forward(self, items: torch.Tensor, seconds: torch.Tensor, traits: torch.Tensor | None = None) -> torch.Tensor:
         network = self.network
         real = items > 0
-        x: torch.Tensor = network.items(items)
+        x = network.embedded(items, seconds)
         if traits is not None:
             described = torch.stack([table(traits[:, i]) for i, table in enumerate(network.traits)]).sum(0)
             x = x + described[:, None]
         scaled = network.interval_scale(seconds)
         for block in network.blocks:
             x = _block(block, x, scaled, real[..., None])  # type: ignore[arg-type]
-        scores = network.logits(x[:, -1])
+        last = x[:, -1] if network.final_norm is None else network.final_norm(x[:, -1])
+        scores = network.logits(last)
         return torch.where(real.any(dim=1, keepdim=True), scores, self.get_buffer("cold"))
 
 
 def _block(block: Block, x: torch.Tensor, scaled: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """Return the outputs (B, L, H) of a block. The places that are not `real` (B, L, 1) do not reach the others."""
     if block.time_aware is not None:
-        x = block.norm(x + _time_aware(block.time_aware, x, scaled, real))
+        y = _time_aware(block.time_aware, block.input_of(block.norm, x), scaled, real)
+        x = block.output_of(block.norm, x + y)
     if block.relation_aware is not None:
-        x = block.relation_norm(x + _relation_aware(block.relation_aware, x, real))
+        y = _relation_aware(block.relation_aware, block.input_of(block.relation_norm, x), real)
+        x = block.output_of(block.relation_norm, x + y)
     return x
 
 

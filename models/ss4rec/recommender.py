@@ -33,8 +33,10 @@ from models.training import (
     Epochs,
     GraphedEpochs,
     Learner,
+    Rates,
     Replicas,
     Schedule,
+    StepRule,
     fingerprint_of,
     name_first_nonfinite,
     resolve_device,
@@ -129,16 +131,21 @@ class SS4Rec(Recommender):
             who=self._who(train.user_ids),
             replicas=replicas,
         )
-        averaging = settings.weight_averaging
+        rates = Rates(settings.learning_rate, settings.max_epochs, settings.warm_up, settings.schedule)
+        rule = StepRule(
+            settings.weight_averaging,
+            settings.clip_norm,
+            (lambda epoch: rates.of_epoch(epoch, batches.steps(epoch))) if rates.vary else None,
+        )
         epochs: Epochs
         if graphed:
 
             def loss_of(step: torch.Tensor) -> torch.Tensor:
                 return self._loss(batches.fixed(step))
 
-            epochs = GraphedEpochs(network, optimizer, batches.begin, loss_of, averaging=averaging, replicas=replicas)
+            epochs = GraphedEpochs(network, optimizer, batches.begin, loss_of, rule, replicas=replicas)
         else:
-            epochs = EagerEpochs(network, optimizer, batches.eager, self._loss, averaging=averaging, replicas=replicas)
+            epochs = EagerEpochs(network, optimizer, batches.eager, self._loss, rule, replicas=replicas)
         holdout = HoldoutRanking(
             valid,
             self._vocabulary,

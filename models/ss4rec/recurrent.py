@@ -21,11 +21,13 @@ from safetensors.numpy import load_file
 
 from configs.errors import VersionCorruptError
 from configs.settings import SS4RecSettings
+from models.ss4rec.intervals import BUCKETS, EDGES
 from models.ss4rec.kernels import Floats, Weights, advance, products
 
 __all__ = ["RecurrentSS4Rec"]
 
 CACHE_LINE = 64  # bytes
+NO_BUCKETS = np.empty(0, np.int64)
 LEAST_DECAY = 1e-4  # as in `time_aware`
 TRAITS = ("gender", "age", "occupation")  # as in `models.users`
 IntArray = npt.NDArray[np.int64]
@@ -104,7 +106,9 @@ class RecurrentSS4Rec:
         """
         hidden = _aligned(len(state), self._weights.items.shape[1])
         who = self._users.vectors(user_ids)
-        advance(self._weights, state, items + 1, self._scaled(intervals), offsets, who, hidden)
+        seconds = np.maximum(intervals, 0).astype(np.float32)
+        buckets = np.searchsorted(EDGES, seconds, side="right") if len(self._weights.intervals) else NO_BUCKETS
+        advance(self._weights, state, items + 1, self._scaled(seconds), buckets, offsets, who, hidden)
         return hidden
 
     def scores(self, hidden: Floats) -> Floats:
@@ -113,8 +117,7 @@ class RecurrentSS4Rec:
         products(self.item_vectors, hidden, scores)
         return scores
 
-    def _scaled(self, intervals: IntArray) -> Floats:
-        seconds = np.maximum(intervals, 0).astype(np.float32)
+    def _scaled(self, seconds: Floats) -> Floats:
         kind = self.settings.interval
         if kind == "none":
             return np.ones_like(seconds)
@@ -180,8 +183,19 @@ def _weights_of(tensors: dict[str, Any], settings: SS4RecSettings) -> Weights:
         raise ValueError(f"items.weight is {items.dtype} {items.shape}, but should be float32 (items, {width})")
     vectors = _aligned(*items.shape)
     vectors[:] = items
+
+    def single(name: str, *shape: int, absent: bool) -> Floats:
+        found = np.zeros((0, *shape[1:]), np.float32) if absent else tensors[name]
+        if not absent and (found.shape != shape or found.dtype != np.float32):
+            raise ValueError(f"{name} is {found.dtype} {found.shape}, but should be float32 {shape}")
+        return np.asarray(found, np.float32)
+
+    post = settings.norm == "post"
     return Weights(
         items=vectors,
+        intervals=single("interval_embedding.vectors.weight", BUCKETS, width, absent=not settings.embeds_intervals),
+        final_scale=single("final_norm.weight", width, absent=post),
+        final_shift=single("final_norm.bias", width, absent=post),
         drive=np.concatenate([b[..., 0], b[..., 1]], axis=1),
         rate_re=np.float32(-LEAST_DECAY) - np.exp(time("log_decay", states)),
         rate_im=time("frequency", states),

@@ -30,12 +30,18 @@ class RelationAwareLayer(nn.Module):
         self.x_proj = nn.Linear(inner, rank + 2 * states, bias=False)
         self.dt_proj = nn.Linear(rank, inner)
         self.A_log = nn.Parameter(torch.arange(1, states + 1, dtype=torch.float32).log().repeat(inner, 1))
+        self.A_log._no_weight_decay = True  # type: ignore[attr-defined]
         self.D = nn.Parameter(torch.ones(inner))
         self.out_proj = nn.Linear(inner, width, bias=False)
         nn.init.uniform_(self.dt_proj.weight, -(rank**-0.5), rank**-0.5)
         step = torch.exp(torch.rand(inner) * math.log(0.1 / 0.001) + math.log(0.001)).clamp_min(1e-4)
         with torch.no_grad():  # inverse softplus; a generic re-initialisation that zeroes this bias would ruin the time scales
             self.dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))
+
+    @torch.no_grad()
+    def scale_output(self, factor: float) -> None:
+        """Multiply the outputs of the initial layer by `factor`."""
+        self.out_proj.weight.mul_(factor)
 
     @staticmethod
     def rank_of(width: int) -> int:

@@ -55,6 +55,12 @@ class TimeAwareLayer(nn.Module):
             self.D.copy_(state["D"])
             self.log_step.copy_(state["log_step"].reshape(-1))
 
+    @torch.no_grad()
+    def scale_output(self, factor: float) -> None:
+        """Multiply the outputs of the initial layer by `factor`."""
+        self.C.mul_(factor)
+        self.D.mul_(factor)
+
     def forward(
         self,
         u: torch.Tensor,

@@ -19,12 +19,17 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 class AdamW:
     """AdamW with all of its state on the parameters' device, including the step counts.
 
-    A CUDA graph can therefore capture a step.
+    A CUDA graph can therefore capture a step. Only matrices decay: no biases, scales of norms, or other vectors, and no parameter
+    that its layer marks with `_no_weight_decay`, as mamba-ssm marks the rates of a state space.
     """
+
+    learning_rate: float | torch.Tensor
+    """The rate of the next step. A captured step reads it from a scalar tensor on the device."""
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], learning_rate: float, weight_decay: float = 0.0) -> None:
         self._parameters = list(parameters)
-        self._learning_rate, self._weight_decay = learning_rate, weight_decay
+        self.learning_rate = learning_rate
+        self._decays = [weight_decay if _is_matrix(p) else 0.0 for p in self._parameters]
         self._means = [torch.zeros_like(p) for p in self._parameters]
         self._squares = [torch.zeros_like(p) for p in self._parameters]
         self._steps = [torch.zeros((), device=p.device) for p in self._parameters]
@@ -43,26 +48,27 @@ class AdamW:
         gradients = {i: parameter.grad for i, parameter in enumerate(self._parameters) if parameter.grad is not None}
         if not gradients:
             return
-        rows = list(gradients)
-        steps = [self._steps[i] for i in rows]
+        steps = [self._steps[i] for i in gradients]
         torch._foreach_add_(steps, 1)
-        torch._fused_adamw_(
-            [self._parameters[i] for i in rows],
-            list(gradients.values()),
-            [self._means[i] for i in rows],
-            [self._squares[i] for i in rows],
-            [],
-            steps,
-            lr=self._learning_rate,
-            beta1=BETAS[0],
-            beta2=BETAS[1],
-            weight_decay=self._weight_decay,
-            eps=EPSILON,
-            amsgrad=False,
-            maximize=False,
-            grad_scale=None,
-            found_inf=skip,
-        )
+        for weight_decay in dict.fromkeys(self._decays[i] for i in gradients):
+            rows = [i for i in gradients if self._decays[i] == weight_decay]
+            torch._fused_adamw_(
+                [self._parameters[i] for i in rows],
+                [gradients[i] for i in rows],
+                [self._means[i] for i in rows],
+                [self._squares[i] for i in rows],
+                [],
+                [self._steps[i] for i in rows],
+                lr=self.learning_rate,  # type: ignore[arg-type]  # both overloads
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                weight_decay=weight_decay,
+                eps=EPSILON,
+                amsgrad=False,
+                maximize=False,
+                grad_scale=None,
+                found_inf=skip,
+            )
         if skip is not None:
             torch._foreach_sub_(steps, [skip] * len(steps))
 
@@ -76,3 +82,7 @@ class AdamW:
             for own, given in zip((self._means, self._squares, self._steps), state.values(), strict=True):
                 for target, source in zip(own, given, strict=True):
                     target.copy_(source)
+
+
+def _is_matrix(parameter: torch.nn.Parameter) -> bool:
+    return parameter.dim() > 1 and not getattr(parameter, "_no_weight_decay", False)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from configs.errors import TrainingError
+from models.training.adamw import AdamW
 from models.training.distributed import Replicas
 
-__all__ = ["EagerEpochs", "Epochs", "Optimizer", "WeightAverage", "describe_nonfinite", "name_first_nonfinite"]
+__all__ = ["EagerEpochs", "Epochs", "Optimizer", "StepRule", "WeightAverage", "describe_nonfinite", "name_first_nonfinite"]
 
 
 class Optimizer(Protocol):
@@ -22,6 +26,18 @@ class Optimizer(Protocol):
     def step(self) -> Any: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any], /) -> None: ...
+
+
+@dataclass(frozen=True)
+class StepRule:
+    """How a step changes the weights, apart from the optimizer."""
+
+    averaging: float = 0.0
+    """Decay per step of the running average of the weights. 0: none."""
+    clip_norm: float = 5.0
+    """Longest gradient, over all weights. A longer one is shortened to it."""
+    rates: Callable[[int], npt.NDArray[np.float64]] | None = None
+    """Returns the learning rates (steps,) of an epoch, for `AdamW`. None: the optimizer's own."""
 
 
 class WeightAverage:
@@ -101,29 +117,35 @@ class EagerEpochs:
         optimizer: Optimizer,
         batches: Callable[[int], Iterable[Any]],
         loss_of: Callable[[Any], torch.Tensor],
+        rule: StepRule = StepRule(),
         *,
-        averaging: float = 0.0,
-        clip_norm: float = 5.0,
         replicas: Replicas = Replicas(),  # noqa: B008
     ) -> None:
         self._network, self._optimizer = network, optimizer
         self._batches, self._loss_of = batches, loss_of
-        self._clip_norm, self._replicas = clip_norm, replicas
-        self.average = WeightAverage(network, averaging)
+        self._rule, self._replicas = rule, replicas
+        if rule.rates is not None and not isinstance(optimizer, AdamW):
+            raise TypeError("Only the optimizer AdamW of models.training takes a learning rate for each step.")
+        self.average = WeightAverage(network, rule.averaging)
 
     def __call__(self, epoch: int) -> float:
         network, total, steps = self._network, 0.0, 0
         network.train()
+        rates = None if self._rule.rates is None else self._rule.rates(epoch)
         for step, batch in enumerate(self._batches(epoch), start=1):
+            if rates is not None and isinstance(self._optimizer, AdamW):
+                self._optimizer.learning_rate = float(rates[step - 1])
             loss = self._loss_of(batch)
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             loss = loss.detach()
             self._replicas.sum_(loss)
             self._replicas.sum_gradients(network.parameters())
-            norm = nn.utils.clip_grad_norm_(network.parameters(), self._clip_norm)
+            norm = nn.utils.clip_grad_norm_(network.parameters(), self._rule.clip_norm)
             if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
-                raise TrainingError(describe_nonfinite(network, float(loss), epoch, step))
+                given = ((name, p.grad) for name, p in network.named_parameters() if p.grad is not None)
+                bad = [name for name, gradient in given if not bool(torch.isfinite(gradient).all())]
+                raise TrainingError(describe_nonfinite(network, float(loss), epoch, step, bad))
             self._optimizer.step()
             self.average.update()
             total += float(loss)
@@ -133,10 +155,9 @@ class EagerEpochs:
         return total / steps
 
 
-def describe_nonfinite(network: nn.Module, loss: float, epoch: int, step: int) -> str:
-    """Return the error message for a step with a non-finite value."""
+def describe_nonfinite(network: nn.Module, loss: float, epoch: int, step: int, gradients: list[str]) -> str:
+    """Return the error message for a step with a non-finite value. `gradients` names the weights whose gradients are not finite."""
     weights = [n for n, p in network.named_parameters() if not bool(torch.isfinite(p).all())]
-    gradients = [n for n, p in network.named_parameters() if p.grad is not None and not bool(torch.isfinite(p.grad).all())]
     return (
         f"Training diverged in epoch {epoch}, step {step}: loss {loss}; non-finite weights: {weights[:3] or 'none'}; "
         f"non-finite gradients: {gradients[:3] or 'none'}. The weights of this step were not kept. Lower the learning rate, "

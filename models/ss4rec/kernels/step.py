@@ -29,6 +29,9 @@ class Weights(NamedTuple):
     """
 
     items: Floats  # (n_items + 1, H); row 0 is not an item
+    intervals: Floats  # (buckets, H); (0, H) if intervals are not embedded
+    final_scale: Floats  # (H,) of the norm after the last block; (0,) if each layer is normalised after it was added
+    final_shift: Floats  # (H,) or (0,)
     drive: Floats  # (K, 2P, H) B, real parts first
     rate_re: Floats  # (K, P)
     rate_im: Floats  # (K, P)
@@ -81,6 +84,41 @@ def _add_and_normalise(x: Any, y: Any, scale: Any, shift: Any) -> None:
     inverse = np.float32(1.0 / math.sqrt(variance / np.float32(width) + NORM_EPSILON))
     for i in range(width):
         x[i] = x[i] * inverse * scale[i] + shift[i]
+
+
+@jit
+def _normalise(x: Any, scale: Any, shift: Any, out: Any) -> None:
+    """Compute out = LayerNorm(x)."""
+    width = x.shape[0]
+    mean = np.float32(0.0)
+    for i in range(width):
+        mean += x[i]
+    mean /= np.float32(width)
+    variance = np.float32(0.0)
+    for i in range(width):
+        variance += (x[i] - mean) * (x[i] - mean)
+    inverse = np.float32(1.0 / math.sqrt(variance / np.float32(width) + NORM_EPSILON))
+    for i in range(width):
+        out[i] = (x[i] - mean) * inverse * scale[i] + shift[i]
+
+
+@jit
+def _read(pre: Any, x: Any, scale: Any, shift: Any, z: Any) -> None:
+    """Write what a layer reads of the residual stream x to z."""
+    if pre:
+        _normalise(x, scale, shift, z)
+    else:
+        z[:] = x
+
+
+@jit
+def _add(pre: Any, x: Any, y: Any, scale: Any, shift: Any) -> None:
+    """Add a layer's output y to the residual stream x."""
+    if pre:
+        for i in range(x.shape[0]):
+            x[i] += y[i]
+    else:
+        _add_and_normalise(x, y, scale, shift)
 
 
 @jit
@@ -151,17 +189,18 @@ def _relation_aware(
 
 
 @jit
-def advance(w: Any, state: Any, items: Any, intervals: Any, offsets: Any, who: Any, hidden: Any) -> None:
+def advance(w: Any, state: Any, items: Any, intervals: Any, buckets: Any, offsets: Any, who: Any, hidden: Any) -> None:
     """Process the events offsets[b]:offsets[b + 1] of each user b, and update `state[b]` in place.
 
     `state` is (B, numbers); `items` (E,) are 1..n_items; `intervals` (E,) are scaled and run from each event to the next event
-    or the request; `who` (B, H) is added to each event's embedding. `hidden` (B, H) receives the output after the last event;
-    it is unchanged for users without events.
+    or the request; `buckets` (E,) are their places in `w.intervals`, or (0,) if it is empty; `who` (B, H) is added to each
+    event's embedding. `hidden` (B, H) receives the output after the last event; it is unchanged for users without events.
     """
     blocks, width = w.skip.shape[0], w.items.shape[1]
+    pre, embeds = w.final_scale.shape[0] > 0, w.intervals.shape[0] > 0
     time_numbers, channels = w.drive.shape[1], w.taps.shape[1]
     input_numbers, relation_numbers = (w.taps.shape[2] - 1) * channels, channels * w.rate.shape[2]
-    x, y = np.empty(width, np.float32), np.empty(width, np.float32)
+    x, y, z = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
     drive, projected = np.empty(time_numbers, np.float32), np.empty(2 * channels, np.float32)
     u, inner = np.empty(channels, np.float32), np.empty(channels, np.float32)
     coefficients = np.empty(w.x_proj.shape[1], np.float32)
@@ -169,21 +208,30 @@ def advance(w: Any, state: Any, items: Any, intervals: Any, offsets: Any, who: A
         for t in range(offsets[row], offsets[row + 1]):
             for i in range(width):
                 x[i] = w.items[items[t], i] + who[row, i]
+            if embeds:
+                for i in range(width):
+                    x[i] += w.intervals[buckets[t], i]
             place = 0
             for k in range(blocks):
                 if time_numbers > 0:
-                    _time_aware(w, k, x, intervals[t], state[row, place : place + time_numbers], drive, y)
-                    _add_and_normalise(x, y, w.norm_scale[k], w.norm_shift[k])
+                    _read(pre, x, w.norm_scale[k], w.norm_shift[k], z)
+                    _time_aware(w, k, z, intervals[t], state[row, place : place + time_numbers], drive, y)
+                    _add(pre, x, y, w.norm_scale[k], w.norm_shift[k])
                     place += time_numbers
                 if channels > 0:
                     inputs = state[row, place : place + input_numbers]
                     place += input_numbers
                     memory = state[row, place : place + relation_numbers]
                     place += relation_numbers
-                    _relation_aware(w, k, x, inputs, memory, projected, u, coefficients, inner, y)
-                    _add_and_normalise(x, y, w.relation_scale[k], w.relation_shift[k])
+                    _read(pre, x, w.relation_scale[k], w.relation_shift[k], z)
+                    _relation_aware(w, k, z, inputs, memory, projected, u, coefficients, inner, y)
+                    _add(pre, x, y, w.relation_scale[k], w.relation_shift[k])
         if offsets[row + 1] > offsets[row]:
-            hidden[row] = x
+            if pre:
+                _normalise(x, w.final_scale, w.final_shift, z)
+                hidden[row] = z
+            else:
+                hidden[row] = x
 
 
 @jit

@@ -174,7 +174,9 @@ def test_a_run_that_was_cut_short_ends_with_the_same_weights(parts: Split, tmp_p
     def die(report: EpochReport) -> None:
         raise Killed
 
-    several = TINY.model_copy(update={"shuffle_ties": True, "weight_averaging": 0.9})
+    several = TINY.model_copy(
+        update={"shuffle_ties": True, "weight_averaging": 0.9, "warm_up": 0.4, "schedule": "cosine", "full_batches": True}
+    )
     whole = fitted(parts, several)
     with pytest.raises(Killed):
         fitted(parts, several, checkpoint_dir=tmp_path, on_epoch=die)
@@ -214,10 +216,13 @@ def test_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
     assert torch.equal(layer.train()(x), y)
 
 
-@pytest.mark.parametrize("interval", ["seconds", "log1p", "learned", "none"])
-def test_one_pass_equals_a_pass_over_each_prefix(interval: str) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [{"interval": each} for each in ("seconds", "log1p", "learned", "none")] + [{"norm": "pre", "interval_embedding": True}],
+)
+def test_one_pass_equals_a_pass_over_each_prefix(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    network = SS4RecNetwork(20, TINY.model_copy(update={"interval": interval})).eval()
+    network = SS4RecNetwork(20, TINY.model_copy(update=options)).eval()
     items, gaps = torch.randint(1, 21, (14,)), torch.rand(14) * 1e6
     whole = network(items, gaps, segments([9, 5]), "cpu")
     for first, last in ((0, 9), (9, 14)):
@@ -226,10 +231,12 @@ def test_one_pass_equals_a_pass_over_each_prefix(interval: str) -> None:
             torch.testing.assert_close(whole[end - 1], alone[-1], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("layers", ["both", "time", "relation"])
-def test_steps_equal_the_full_pass_even_from_a_stored_state(layers: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options", [{"layers": each} for each in ("both", "time", "relation")] + [{"norm": "pre", "interval_embedding": True}]
+)
+def test_steps_equal_the_full_pass_even_from_a_stored_state(options: dict[str, Any], tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = SS4RecNetwork(20, TINY.model_copy(update={"layers": layers, "blocks": 2})).eval()
+    network = SS4RecNetwork(20, TINY.model_copy(update={**options, "blocks": 2})).eval()
     lengths = [7, 7, 7]
     items, gaps = torch.randint(1, 21, (3, 7)), torch.rand(3, 7) * 5000
     whole = network(items.reshape(-1), gaps.reshape(-1), segments(lengths), "cpu").view(3, 7, -1)

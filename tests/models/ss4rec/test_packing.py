@@ -28,7 +28,7 @@ def test_every_window_is_in_one_batch_that_holds_no_more_than_it_may(
     plan = plan_batches(given_lengths, tokens, most_windows, np.random.default_rng(1), full=full)
     assert sorted(np.concatenate([*plan, np.empty(0, np.int64)]).tolist()) == list(range(len(lengths)))
     for rows in plan:
-        assert 0 < len(rows) <= most_windows or not full and len(rows) > 0
+        assert 0 < len(rows) <= most_windows or (not full and len(rows) > 0)
         assert given_lengths[rows].sum() <= tokens
 
 

@@ -37,6 +37,7 @@ def padded(model: SS4Rec, requests: Requests) -> tuple[torch.Tensor, torch.Tenso
         {"max_length": 7, "blocks": 2, "interval": "learned", "two_norms": True},
         {"layers": "time", "interval": "seconds"},
         {"layers": "relation", "interval": "none"},
+        {"max_length": 7, "blocks": 3, "norm": "pre", "interval_embedding": True},
     ],
 )
 def test_the_program_gives_the_models_own_scores(options: dict[str, Any], tmp_path: Path) -> None:

@@ -43,7 +43,11 @@ def drawn(parts: Split, folder: Path, **options: Any) -> SS4Rec:
     model._network = model._untrained().eval()
     with torch.no_grad():
         for name, weight in model._network.named_parameters():
-            if "norm" in name or name.endswith(("D", "bias", "power")) or "items" in name or "traits" in name:
+            if (
+                "norm" in name
+                or name.endswith(("D", "bias", "power"))
+                or name.startswith(("items", "traits", "interval_embedding"))
+            ):
                 weight.add_(torch.randn_like(weight) * 0.3)
             if name.startswith(("items", "traits")):
                 weight[0] = 0  # padding, and unknown traits of a user
@@ -75,6 +79,11 @@ def recurrent_scores(model: RecurrentSS4Rec, requests: Requests, catalogue: np.n
         {"layers": "time", "interval": "log1p"},
         {"layers": "relation"},
         {"user_features": True, "interval": "log1p"},
+        {"norm": "pre", "blocks": 4},
+        {"norm": "pre", "two_norms": False, "layers": "time", "interval_embedding": True},
+        {"norm": "pre", "layers": "relation", "user_features": True},
+        {"interval_embedding": True, "interval": "log1p"},
+        {"interval_embedding": True, "interval": "none"},
     ],
     ids=str,
 )
@@ -144,7 +153,7 @@ def test_traits_are_read_as_training_wrote_them(parts: Split, tmp_path: Path) ->
     assert np.allclose(found[:-2], expected) and not found[-2:].any()
 
 
-@pytest.mark.parametrize("options", [{"conv_width": 1}, {"conv_width": 3}])
+@pytest.mark.parametrize("options", [{"conv_width": 1}, {"conv_width": 3, "norm": "pre", "interval_embedding": True}])
 def test_the_compiled_step_equals_the_python_that_it_was_compiled_from(
     parts: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
@@ -153,7 +162,7 @@ def test_the_compiled_step_equals_the_python_that_it_was_compiled_from(
     items, intervals, offsets = np.array([0, 1, 2, 3]), np.array([0, 5, 3600, 10**8]), np.array([0, 3, 3, 4])
     compiled = model.start(3)
     hidden = model.advance(compiled, items, intervals, offsets, [None] * 3)
-    for name in ("_product", "_silu", "_add_and_normalise", "_time_aware", "_relation_aware"):
+    for name in ("_product", "_silu", "_normalise", "_read", "_add", "_add_and_normalise", "_time_aware", "_relation_aware"):
         monkeypatch.setattr(kernels_step, name, getattr(kernels_step, name).py_func)
     monkeypatch.setattr(recurrent, "advance", kernels_step.advance.py_func)
     plain = model.start(3)

@@ -8,6 +8,8 @@ import sys
 import pytest
 import torch
 
+from configs.settings import SS4RecSettings
+from models.ss4rec import SS4RecNetwork
 from models.training import AdamW
 
 
@@ -16,7 +18,8 @@ def test_adamw_takes_the_same_steps_as_torchs(weight_decay: float) -> None:
     torch.manual_seed(0)
     ours = [torch.nn.Parameter(torch.randn(4, 3)), torch.nn.Parameter(torch.randn(5)), torch.nn.Parameter(torch.randn(2))]
     theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
-    first, second = AdamW(ours, 0.01, weight_decay), torch.optim.AdamW(theirs, lr=0.01, weight_decay=weight_decay)
+    groups = [{"params": theirs[:1]}, {"params": theirs[1:], "weight_decay": 0.0}]  # only matrices decay
+    first, second = AdamW(ours, 0.01, weight_decay), torch.optim.AdamW(groups, lr=0.01, weight_decay=weight_decay)
     for step in range(5):
         for a, b in zip(ours[: 2 + step % 2], theirs, strict=False):  # the last has a gradient now and then
             a.grad = torch.randn_like(a)
@@ -27,6 +30,27 @@ def test_adamw_takes_the_same_steps_as_torchs(weight_decay: float) -> None:
         second.zero_grad()
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+
+
+def test_rates_steps_biases_and_norms_of_the_network_do_not_decay() -> None:
+    network = SS4RecNetwork(5, SS4RecSettings(width=16, blocks=1, interval="learned"))
+    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    for weight in network.parameters():
+        weight.grad = torch.zeros_like(weight)
+    AdamW(network.parameters(), 0.1, weight_decay=0.5).step()
+    decayed = {name for name, weight in network.named_parameters() if not torch.equal(weight, before[name])}
+    layers = {"blocks.0.time_aware": "BC", "blocks.0.relation_aware": ("in_proj", "conv1d", "x_proj", "dt_proj", "out_proj")}
+    wanted = {f"{layer}.{name}" for layer, names in layers.items() for name in names}
+    assert {name.removesuffix(".weight") for name in decayed} == wanted | {"items"}
+
+
+def test_the_learning_rate_can_be_a_tensor_that_a_captured_step_reads() -> None:
+    weights = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
+    for weight, rate in zip(weights, (0.25, torch.tensor(0.25)), strict=True):
+        optimizer, weight.grad = AdamW([weight], 0.1), torch.ones(3)
+        optimizer.learning_rate = rate
+        optimizer.step()
+    assert torch.equal(*weights) and float(weights[0].detach()[0]) == pytest.approx(0.75)
 
 
 def test_a_skipped_step_changes_neither_weights_nor_state() -> None:

@@ -17,7 +17,7 @@ from models.evaluation import Split, split
 from models.sequences import Vocabulary
 from models.ss4rec import SS4Rec
 from models.ss4rec.batches import Batching, TrainingBatches
-from models.training import AdamW, EagerEpochs, GraphedEpochs
+from models.training import AdamW, EagerEpochs, GraphedEpochs, Rates, StepRule
 from tests import synthetic
 
 STEADY = SS4RecSettings(
@@ -48,24 +48,34 @@ def parts() -> Split:
     return split(frame.assign(row=np.arange(len(frame))), EvaluationSettings(k_core=0))
 
 
-def two_epochs(parts: Split, *, graphed: bool, rate: float = 3e-3) -> tuple[SS4Rec, Any, list[float]]:
+def two_epochs(parts: Split, *, graphed: bool, changes: dict[str, Any]) -> tuple[SS4Rec, Any, list[float]]:
     """Train an almost untrained model for two epochs, with captured or with eager steps."""
-    model = SS4Rec(STEADY.model_copy(update={"max_epochs": 1, "learning_rate": 1e-8}))
+    settings = STEADY.model_copy(update={"max_epochs": 1, **changes})
+    model = SS4Rec(settings.model_copy(update={"learning_rate": 1e-8}))
     model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=True)
     network = model.network
-    optimizer = AdamW(network.parameters(), rate)
+    optimizer = AdamW(network.parameters(), settings.learning_rate, settings.weight_decay)
     batching = Batching(max_length=10, tokens=80, seed=1)
     batches = TrainingBatches(parts.train, Vocabulary(parts.catalogue), batching, device=torch.device("cpu"))
+    rates = Rates(settings.learning_rate, 2, settings.warm_up, settings.schedule)
+    rule = StepRule(0.9, 1.0, (lambda epoch: rates.of_epoch(epoch, batches.steps(epoch))) if rates.vary else None)
     epochs: Any
     if graphed:
-        epochs = HandEpochs(network, optimizer, batches.begin, lambda step: model._loss(batches.fixed(step)), averaging=0.9)
+        epochs = HandEpochs(network, optimizer, batches.begin, lambda step: model._loss(batches.fixed(step)), rule)
     else:
-        epochs = EagerEpochs(network, optimizer, batches.eager, model._loss, averaging=0.9)
+        epochs = EagerEpochs(network, optimizer, batches.eager, model._loss, rule)
     return model, epochs, [epochs(1), epochs(2)]
 
 
-def test_steps_of_fixed_shape_learn_what_eager_steps_learn(parts: Split) -> None:
-    (captured, epochs, losses), (eager, others, wanted) = (two_epochs(parts, graphed=graphed) for graphed in (True, False))
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"warm_up": 0.3, "schedule": "cosine", "weight_decay": 0.1, "norm": "pre", "interval_embedding": True, "blocks": 2}],
+    ids=str,
+)
+def test_steps_of_fixed_shape_learn_what_eager_steps_learn(changes: dict[str, Any], parts: Split) -> None:
+    (captured, epochs, losses), (eager, others, wanted) = (
+        two_epochs(parts, graphed=graphed, changes=changes) for graphed in (True, False)
+    )
     assert losses == pytest.approx(wanted, rel=1e-5) and losses[1] < losses[0]
     for name, weight in eager.network.state_dict().items():
         torch.testing.assert_close(captured.network.state_dict()[name], weight, rtol=1e-3, atol=2e-4)
@@ -74,17 +84,26 @@ def test_steps_of_fixed_shape_learn_what_eager_steps_learn(parts: Split) -> None
         torch.testing.assert_close(epochs.average.values[name], value, rtol=1e-3, atol=2e-4)
 
 
-def test_a_step_that_is_not_finite_is_named_at_the_end_and_leaves_the_weights_alone() -> None:
-    network = torch.nn.Linear(2, 1)
-    before = [weight.detach().clone() for weight in network.parameters()]
-    factors = torch.tensor([1.0, torch.nan, torch.inf])
-    epochs = HandEpochs(
-        network, AdamW(network.parameters(), 0.1), lambda epoch: 3, lambda step: network(torch.ones(1, 2)).sum() * factors[step]
-    )
-    with pytest.raises(TrainingError, match=r"epoch 4, step 2: loss nan.*non-finite weights: none"):
+def test_a_step_that_is_not_finite_ends_the_epoch_and_the_error_describes_it() -> None:
+    torch.manual_seed(0)
+    network, taken = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Linear(1, 1)), []
+    factors = torch.tensor([1.0, torch.inf, *[torch.nan] * 200])
+
+    def loss(step: torch.Tensor) -> torch.Tensor:
+        taken.append([weight.detach().clone() for weight in network.parameters()])
+        if int(step) == 1:
+            return network[1].bias.sum() * factors[step]  # only this weight's gradient is not finite
+        return network(torch.ones(1, 2)).sum() * factors[step]
+
+    epochs = HandEpochs(network, AdamW(network.parameters(), 0.1), lambda epoch: len(factors), loss)
+    with pytest.raises(
+        TrainingError, match=r"epoch 4, step 2: loss -?inf; non-finite weights: none; non-finite gradients: \['1.bias'\]"
+    ):
         epochs(4)
-    assert all(bool(torch.isfinite(weight).all()) for weight in network.parameters())
-    assert not any(torch.equal(weight, old) for weight, old in zip(network.parameters(), before, strict=True))  # step 1 was taken
+    assert len(taken) < 40, "the epoch ran on"
+    after = list(network.parameters())
+    assert not all(torch.equal(*pair) for pair in zip(taken[0], taken[1], strict=True))  # step 1 was taken
+    assert all(torch.equal(*pair) for pair in zip(taken[1], after, strict=True))  # and no other
 
 
 def test_the_error_says_that_there_is_nothing_to_train_on() -> None:

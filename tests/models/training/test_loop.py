@@ -17,7 +17,7 @@ from configs.errors import TrainingError
 from configs.settings import PopularitySettings
 from models.popularity import Popularity
 from models.recommender import EpochReport, FitReport, IntArray, Requests, Sequences
-from models.training import Checkpoints, EagerEpochs, Learner, Schedule, name_first_nonfinite, train
+from models.training import Checkpoints, EagerEpochs, Learner, Schedule, StepRule, name_first_nonfinite, train
 
 
 def run(
@@ -34,7 +34,7 @@ def run(
 
     optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
     steps = EagerEpochs(
-        network, optimizer, batches, lambda x: (network(x) - x.sum(1, keepdim=True)).square().mean(), averaging=0.9
+        network, optimizer, batches, lambda x: (network(x) - x.sum(1, keepdim=True)).square().mean(), StepRule(averaging=0.9)
     )
     report = train(
         Learner(network, optimizer, steps),

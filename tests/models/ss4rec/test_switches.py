@@ -1,0 +1,49 @@
+"""What a deep stack and an embedding of intervals add to the network, and what they leave alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from configs.settings import SS4RecSettings
+from models.ss4rec import SS4RecNetwork
+from models.ss4rec.intervals import BUCKETS, EDGES
+from models.ss4rec.kernels import Segments
+from models.ss4rec.network import IntervalEmbedding
+
+TINY = SS4RecSettings(width=16, blocks=1, time_state=4, relation_state=4)
+
+
+def test_a_deep_stack_of_pre_norm_starts_with_the_spread_of_a_shallow_one() -> None:
+    def spread(blocks: int) -> float:
+        torch.manual_seed(0)
+        network = SS4RecNetwork(20, TINY.model_copy(update={"norm": "pre", "blocks": blocks})).eval()
+        assert network.final_norm is not None
+        network.final_norm = None
+        hidden = network(torch.randint(1, 21, (60,)), torch.rand(60) * 1e4, Segments.of(torch.tensor([0, 30, 60]), 60), "cpu")
+        return float(hidden.detach().square().mean().sqrt())
+
+    assert 0.4 < spread(8) / spread(1) < 2.5
+
+
+def test_the_new_switches_leave_the_initial_weights_of_other_networks_alone() -> None:
+    def drawn(**changes: Any) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        return SS4RecNetwork(20, TINY.model_copy(update=changes)).state_dict()
+
+    plain, switched = drawn(), drawn(interval_embedding=True)
+    assert set(switched) - set(plain) == {"interval_embedding.vectors.weight"}
+    assert all(torch.equal(switched[name], weight) for name, weight in plain.items())
+    assert set(drawn(norm="pre")) - set(plain) == {"final_norm.weight", "final_norm.bias"}
+    assert set(drawn(interval_embedding=True, interval="none")) == set(plain)
+
+
+def test_intervals_of_the_same_bucket_have_the_same_embedding_in_training_and_serving() -> None:
+    layer = IntervalEmbedding(4)
+    seconds = np.concatenate([EDGES, np.nextafter(EDGES, 0), [0, 1e12]]).astype(np.float32)
+    found = layer(torch.from_numpy(seconds)).detach().numpy()
+    places = np.searchsorted(EDGES, seconds, side="right")
+    assert np.array_equal(found, layer.vectors.weight.detach().numpy()[places])
+    assert places.min() == 0 and places.max() == BUCKETS - 1 and len(set(places.tolist())) == BUCKETS
