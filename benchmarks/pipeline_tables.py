@@ -1,4 +1,4 @@
-"""README tables for everything around the models: etl, increments, rollback, serving."""
+"""Tables for everything around the models: etl, increments, rollback, serving."""
 
 from __future__ import annotations
 

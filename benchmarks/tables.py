@@ -1,11 +1,12 @@
-"""Generate the README's tables of measured figures from benchmarks/results: `python -m benchmarks.tables`.
+"""Generate the tables of docs/benchmarks from benchmarks/results: `python -m benchmarks.tables`.
 
 Without options, it prints all tables. A document marks the place of a table with two lines:
 
     <!-- table: speed -->
     <!-- end -->
 
-`--write README.md` fills the tables in place. `--check README.md` exits with an error if a table differs from the results.
+`--write` fills the tables in place. `--check` exits with an error if a table differs from the results. Both take documents and folders
+of documents, by default docs/benchmarks.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from benchmarks.pipeline_tables import etl_movielens, increment, rollback, servi
 from benchmarks.training_tables import cpu_speed, parity, scale, speed
 from infra.pages import markdown_table
 
-__all__ = ["RESULTS", "TABLES", "TableError", "drifted", "filled", "main", "table"]
+__all__ = ["PAGES", "RESULTS", "TABLES", "TableError", "drifted", "filled", "main", "table"]
 
 RESULTS = Path(__file__).parent / "results"
+PAGES = Path(__file__).parents[1] / "docs" / "benchmarks"
 MARKED = re.compile(r"(?P<head><!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<tail><!-- end -->)", re.DOTALL)
 Result = dict[str, Any]
 
@@ -100,29 +102,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS)
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--write", type=Path, metavar="DOCUMENT")
-    where.add_argument("--check", type=Path, metavar="DOCUMENT")
+    where.add_argument("--write", type=Path, nargs="*", metavar="DOCUMENT")
+    where.add_argument("--check", type=Path, nargs="*", metavar="DOCUMENT")
     given = parser.parse_args()
-    document: Path | None = given.write or given.check
     try:
-        if document is None:
+        if given.write is None and given.check is None:
             for name, known in TABLES.items():
                 if (given.results / known.file).exists():
                     print(f"<!-- table: {name} -->\n\n{table(name, given.results)}\n<!-- end -->\n")
-            return
-        text = document.read_text(encoding="utf-8")
-        if given.check is not None:
-            if names := drifted(text, given.results):
-                raise SystemExit(
-                    f"{document} differs from the results in: {', '.join(names)}. "
-                    f"Run `python -m benchmarks.tables --write {document}`."
-                )
-            return
-        partial = document.with_name(document.name + ".partial")
-        partial.write_text(filled(text, given.results), encoding="utf-8")
-        partial.replace(document)
+        elif given.check is not None:
+            _check(_documents(given.check), given.results)
+        else:
+            _write(_documents(given.write), given.results)
     except TableError as error:
         raise SystemExit(str(error)) from None
+
+
+def _documents(given: list[Path]) -> list[Path]:
+    """Return the documents, with those of each folder."""
+    return [path for one in given or [PAGES] for path in (sorted(one.glob("*.md")) if one.is_dir() else [one])]
+
+
+def _check(documents: list[Path], results: Path) -> None:
+    for document in documents:
+        if names := drifted(document.read_text(encoding="utf-8"), results):
+            raise SystemExit(
+                f"{document} differs from the results in: {', '.join(names)}. Run `python -m benchmarks.tables --write {document}`."
+            )
+
+
+def _write(documents: list[Path], results: Path) -> None:
+    """Fill the tables of all documents, or change none of them."""
+    contents = [filled(document.read_text(encoding="utf-8"), results) for document in documents]
+    for document, content in zip(documents, contents, strict=True):
+        partial = document.with_name(document.name + ".partial")
+        partial.write_text(content, encoding="utf-8")
+        partial.replace(document)
 
 
 def _measured(result: Result) -> str:
@@ -170,6 +185,16 @@ def _ss4rec_quality(result: Result) -> str:
         counts = [str(len(row["seeds"])), f"{row['epochs']:.0f}", "" if row["seconds"] is None else f"{row['seconds']:.0f}"]
         rows.append([f"`{row['protocol']}`", row["variant"], *(_mean(row[key]) for key in keys), *counts])
     return markdown_table([*head, "seeds", "epochs", "fit, s"], rows)
+
+
+def _headline(result: Result) -> str:
+    names = {"best": "SS4Rec, the preset `best`", "paper": "SS4Rec, the settings of its authors (`paper`)"}
+    rows = [
+        [f"`{row['protocol']}`", names[row["variant"]], _mean(row["unmasked hr@10"]), _mean(row["unmasked ndcg@10"])]
+        for row in result["rows"]
+        if row["variant"] in names
+    ]
+    return markdown_table(["protocol", "model", "HR@10", "NDCG@10"], rows)
 
 
 def _search(result: Result) -> str:
@@ -311,6 +336,7 @@ def _peeking(result: Result) -> str:
 
 TABLES: dict[str, Table] = {
     "quality": Table("quality.json", "python -m benchmarks.ranking.quality", _quality),
+    "headline": Table("ss4rec_quality.json", "python -m benchmarks.ranking.ss4rec_quality", _headline),
     "ss4rec-quality": Table("ss4rec_quality.json", "python -m benchmarks.ranking.ss4rec_quality", _ss4rec_quality),
     "baselines": Table("baselines.json", "python -m benchmarks.ranking.baselines", _baselines),
     "search": Table("search.json", "python -m benchmarks.ranking.search", _search),

@@ -1,4 +1,4 @@
-"""README tables for training: speed, scale, and parity with the stock parts."""
+"""Tables for training: speed, scale, and parity with the stock parts."""
 
 from __future__ import annotations
 

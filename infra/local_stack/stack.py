@@ -120,7 +120,7 @@ def _start(service: Service, running: Running, tell: Callable[[str], None], watc
         command[0] = program
     else:
         raise SettingsError(
-            f"{service.name} needs the program {command[0]}, which is not installed (see README for Debian's packages)."
+            f"{service.name} needs the program {command[0]}, which is not installed (CONTRIBUTING.md names Debian's packages)."
         )
     with running.log(service.name).open("ab") as log:
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""README's tables are made from the results, and from nothing else."""
+"""The tables of docs/benchmarks are made from the results, and from nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import tables
 from benchmarks.report import write_result
-from benchmarks.tables import RESULTS, TABLES, TableError, drifted, filled, table
+from benchmarks.tables import PAGES, RESULTS, TABLES, TableError, drifted, filled, table
 
 ROOT = Path(__file__).parents[2]
 EMPTY = "Before.\n\n<!-- table: {} -->\n<!-- end -->\n\nAfter.\n"
@@ -22,9 +22,12 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     tables.main()
 
 
-def test_readme_says_what_the_results_say() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert drifted(readme) == [] and {mark["name"] for mark in tables.MARKED.finditer(readme)} == set(AT_HAND)
+def test_the_pages_say_what_the_results_say() -> None:
+    pages = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]}
+    assert {path: found for path, text in pages.items() if (found := drifted(text))} == {}
+    shown = {path: {mark["name"] for mark in tables.MARKED.finditer(text)} for path, text in pages.items()}
+    assert set().union(*shown.values()) == set(AT_HAND)
+    assert {path for path, names in shown.items() if names} <= {ROOT / "README.md", *PAGES.glob("*.md")}
 
 
 def test_every_result_has_a_table() -> None:

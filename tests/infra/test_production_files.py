@@ -31,7 +31,7 @@ AREAS = (
     "datasets/", "landing/", "histories/", "models/", "promotions/", "decisions/", "audits/", "drift/", "runs/", "leases/",
     "handed-over/", "searches/", "comparisons/", "exposures/",
 )  # fmt: skip
-"""The areas of a store (docs/architecture.md)."""
+"""The areas of a store (docs/reference/store.md)."""
 
 
 def test_every_service_has_limits_a_health_check_and_no_privileges() -> None:

@@ -281,7 +281,7 @@ def test_a_server_and_the_demo_know_the_plugins_that_their_settings_name(model: 
 
 
 def test_the_spec_in_the_documentation_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (ROOT / "docs" / "models.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "own-model.md").read_text()
     module = ModuleType("mine_plugin")
     monkeypatch.setitem(sys.modules, "mine_plugin", module)
     exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], module.__dict__)

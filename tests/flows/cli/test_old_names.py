@@ -120,7 +120,7 @@ def test_no_message_or_page_names_an_old_command() -> None:
     verbs = sorted(OLD_NAMES, key=len, reverse=True)
     old = re.compile(rf"\brecsys ({'|'.join(verbs)})\b(?!\")")
     folders = ("benchmarks", "configs", "flows", "infra", "models", "serving", "tasks", "tests")
-    texts = [ROOT / "README.md", ROOT / "Makefile", ROOT / "prefect.yaml"]
+    texts = [ROOT / "README.md", ROOT / "Makefile", ROOT / "prefect.yaml", *(ROOT / "docs").rglob("*.md")]
     texts += [path for folder in folders for ending in ("py", "yaml", "html") for path in (ROOT / folder).rglob(f"*.{ending}")]
     named = {f"{path.relative_to(ROOT)}: {found.group()}" for path in texts for found in old.finditer(path.read_text())}
     assert not named

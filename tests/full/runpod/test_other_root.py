@@ -1,4 +1,4 @@
-"""README's own commands, run from a checkout, train in a pod whose root directory is that of its image."""
+"""The documented commands, run from a checkout, train in a pod whose root directory is that of its image."""
 
 from __future__ import annotations
 

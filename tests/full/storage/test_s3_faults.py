@@ -24,7 +24,7 @@ from tests.volume import volume
 missing = [program for program in PROGRAMS if shutil.which(program) is None]
 pytestmark = [
     pytest.mark.full,
-    pytest.mark.skipif(bool(missing), reason=f"{', '.join(missing)} not installed; README names Ceph's Debian packages"),
+    pytest.mark.skipif(bool(missing), reason=f"{', '.join(missing)} not installed; CONTRIBUTING.md names Ceph's Debian packages"),
 ]
 PART = volume(8, 32) << 20
 LARGE = 6 * PART + PART // 4  # seven parts: 50 MB, or 200 MB

@@ -23,7 +23,7 @@ from tests.tasks.stored import NAME, sealed
 missing = [program for program in PROGRAMS if shutil.which(program) is None]
 pytestmark = [
     pytest.mark.full,
-    pytest.mark.skipif(bool(missing), reason=f"{', '.join(missing)} not installed; README names Ceph's Debian packages"),
+    pytest.mark.skipif(bool(missing), reason=f"{', '.join(missing)} not installed; CONTRIBUTING.md names Ceph's Debian packages"),
 ]
 
 

@@ -72,7 +72,7 @@ def test_the_sample_file_of_the_documentation_runs_as_it_is(tmp_path: Path) -> N
     proposal = proposed(path)
     data = settings_of(proposal, path, tmp_path).data
     assert not proposal.blocking and (data.dataset, data.repeats, data.feedback) == ("shop", "keep", "implicit")
-    assert str(path.relative_to(ROOT)) in (ROOT / "docs" / "own-events.md").read_text()
+    assert str(path.relative_to(ROOT)) in (ROOT / "docs" / "how-to" / "own-events.md").read_text()
 
 
 def test_movielens_columns_need_no_mapping(tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""The metrics of `GET /metrics`, and the alerts that use them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prometheus_client.metrics import MetricWrapperBase
+
+from serving.metrics import PROCESS, Metrics
+from website.reference.markdown import code, prose, table
+
+__all__ = ["alert_rules", "metric_names", "page"]
+
+RULES = Path(__file__).parents[2] / "infra" / "compose" / "rules.yaml"
+INTRODUCTION = """# Metrics
+
+`GET /metrics` of `recsys serve` answers in the text format of Prometheus. The metrics of all workers of a server are added up. A
+version appears as its role (`champion`, `beside` or `former`), and `recsys_model_info` says which version has which role, so that no
+label grows with time.
+"""
+
+
+def page() -> str:
+    """Return the page of metrics."""
+    alerts = alert_rules()
+    rows = []
+    for metric in _metrics():
+        name = _full_name(metric)
+        using = [rule["alert"] for rule in alerts if re.search(rf"\b{metric._name}(_total|_bucket)?\b", rule["expr"])]
+        links = ", ".join(f"[{alert}](../operations/runbook.md#{alert.lower()})" for alert in using)
+        rows.append([code(name), metric._type, ", ".join(map(code, metric._labelnames)), prose(metric._documentation) + ".", links])
+    rows += [[code(name + ("_total" if name.endswith("cpu_seconds") else "")), "gauge", "", "Of the process, by Prometheus' own collector.", ""] for name in PROCESS]
+    return f"{INTRODUCTION}\n{table(['metric', 'type', 'labels', 'meaning', 'alerts'], rows)}\n"
+
+
+def metric_names() -> list[str]:
+    """Return the names of all metrics, as /metrics writes them."""
+    return [_full_name(metric) for metric in _metrics()]
+
+
+def alert_rules() -> list[dict[str, Any]]:
+    """Return the alert rules that the project ships for Prometheus."""
+    groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"] if "alert" in rule]
+
+
+def _metrics() -> list[MetricWrapperBase]:
+    return [value for value in vars(Metrics()).values() if isinstance(value, MetricWrapperBase)]
+
+
+def _full_name(metric: MetricWrapperBase) -> str:
+    return metric._name + ("_total" if metric._type == "counter" else "")
