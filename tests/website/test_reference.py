@@ -33,7 +33,9 @@ def keys_below(model: type[BaseModel], above: str = "") -> set[str]:
     """Return the keys of all settings below a model, by a walk of its own."""
     found = set()
     for name, field in model.model_fields.items():
-        sections = [below for below in models_in(field.annotation) if issubclass(below, Settings) and below is not RetrainSettings]
+        sections = [
+            below for below in models_in(field.annotation) if issubclass(below, Settings) and below is not RetrainSettings
+        ]
         collection = re.match(r"(tuple|list|dict|Mapping)", str(field.annotation))
         if sections and not collection:
             found |= set().union(*(keys_below(section, f"{above}{name}.") for section in sections))
@@ -54,7 +56,9 @@ def test_every_key_of_the_files_of_a_server_and_of_the_worker_of_pods_is_on_the_
         while waiting:
             current = waiting.pop()
             assert [name for name in current.model_fields if f"| `{name}` |" not in page("settings")] == []
-            waiting += [below for field in current.model_fields.values() for below in models_in(field.annotation) if below not in seen]
+            waiting += [
+                below for field in current.model_fields.values() for below in models_in(field.annotation) if below not in seen
+            ]
             seen |= set(waiting)
     assert [name for name in RunPodSettings.model_fields if f"`RECSYS_RUNPOD_{name.upper()}`" not in page("settings")] == []
 
@@ -75,7 +79,7 @@ def test_every_command_with_its_options_is_on_the_page() -> None:
     names = commands.command_names()
     assert {"retrain", "data list", "model promote", "study search", "config show"} <= set(names)
     assert [name for name in names if f"## recsys {name}\n" not in page("commands")] == []
-    assert "`--reason TEXT`" in page("commands") and "| `recsys promote` | `recsys model promote` |" in page("commands")
+    assert "`--reason TEXT`" in page("commands") and "| `recsys model promote` |" in page("commands")
 
 
 def test_every_route_and_body_is_on_the_page() -> None:

@@ -32,7 +32,11 @@ def page() -> str:
         if found:
             parts.append(f"```sh\n{' '.join(found[1].split())}\n```\n")
         context = typer.Context(command)
-        rows = [_row(parameter, context) for parameter in command.params if not getattr(parameter, "hidden", False) and parameter.name != "help"]
+        rows = [
+            _row(parameter, context)
+            for parameter in command.params
+            if not getattr(parameter, "hidden", False) and parameter.name != "help"
+        ]
         if rows:
             parts.append(table(["argument or option", "default", "meaning"], rows) + "\n")
     rows = [[code(f"recsys {old}"), code(f"recsys {new}")] for old, new in OLD_NAMES.items()]

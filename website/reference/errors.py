@@ -41,7 +41,10 @@ def page() -> str:
     rows = [[code(name), _parent(name), prose(_class(name).__doc__ or ""), _status(name)] for name in error_names()]
     problems = [
         [code(status), code(_type_of(int(status))), prose(str(response["description"])) + "."]
-        for status, response in [*RESPONSES.items(), (500, {"description": "A defect. The server's log has the details under the request's id"})]
+        for status, response in [
+            *RESPONSES.items(),
+            (500, {"description": "A defect. The server's log has the details under the request's id"}),
+        ]
     ]
     return (
         f"{INTRODUCTION}\n{table(['error', 'is a', 'when', 'in the API'], rows)}\n\n"

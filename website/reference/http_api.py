@@ -50,7 +50,13 @@ def _operation(operation: dict[str, Any]) -> Iterator[str]:
     yield paragraphs(operation.get("description") or operation.get("summary", "")) + "\n"
     if parameters := operation.get("parameters"):
         rows = [
-            [code(one["name"]), one["in"], _type(one["schema"]), "yes" if one.get("required") else "", prose(one.get("description", ""))]
+            [
+                code(one["name"]),
+                one["in"],
+                _type(one["schema"]),
+                "yes" if one.get("required") else "",
+                prose(one.get("description", "")),
+            ]
             for one in parameters
         ]
         yield table(["parameter", "in", "type", "required", "meaning"], rows) + "\n"
@@ -74,7 +80,8 @@ def _schema(schema: dict[str, Any]) -> Iterator[str]:
             code(name),
             _type(field),
             "yes" if name in required else "",
-            prose(field.get("description", "")) + (f" Default {code(json.dumps(field['default']))}." if "default" in field else ""),
+            prose(field.get("description", ""))
+            + (f" Default {code(json.dumps(field['default']))}." if "default" in field else ""),
         ]
         for name, field in schema.get("properties", {}).items()
     ]
@@ -105,7 +112,12 @@ def _type(schema: dict[str, Any]) -> str:
         return f"mapping to {_type(schema['additionalProperties']) or 'any value'}"
     bounds = [
         f"{words} {schema[key]}"
-        for key, words in (("minimum", "at least"), ("exclusiveMinimum", "above"), ("maximum", "at most"), ("exclusiveMaximum", "below"))
+        for key, words in (
+            ("minimum", "at least"),
+            ("exclusiveMinimum", "above"),
+            ("maximum", "at most"),
+            ("exclusiveMaximum", "below"),
+        )
         if key in schema
     ]
     bounds += [f"at most {schema['maxLength']} characters"] if "maxLength" in schema else []

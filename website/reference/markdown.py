@@ -14,7 +14,9 @@ CODE = re.compile(r"(`+[^`]+`+)")
 def prose(text: str) -> str:
     """Return text of a docstring on one line. Words in backticks stay code, and nothing else is read as markup."""
     parts = CODE.split(" ".join(text.split()))
-    return "".join(part if at % 2 else re.sub(r"([*_\[\]|])", r"\\\1", escape(part, quote=False)) for at, part in enumerate(parts))
+    return "".join(
+        part if at % 2 else re.sub(r"([*_\[\]|])", r"\\\1", escape(part, quote=False)) for at, part in enumerate(parts)
+    )
 
 
 def paragraphs(text: str) -> str:

@@ -31,8 +31,19 @@ def page() -> str:
         name = _full_name(metric)
         using = [rule["alert"] for rule in alerts if re.search(rf"\b{metric._name}(_total|_bucket)?\b", rule["expr"])]
         links = ", ".join(f"[{alert}](../operations/runbook.md#{alert.lower()})" for alert in using)
-        rows.append([code(name), metric._type, ", ".join(map(code, metric._labelnames)), prose(metric._documentation) + ".", links])
-    rows += [[code(name + ("_total" if name.endswith("cpu_seconds") else "")), "gauge", "", "Of the process, by Prometheus' own collector.", ""] for name in PROCESS]
+        rows.append(
+            [code(name), str(metric._type), ", ".join(map(code, metric._labelnames)), prose(metric._documentation) + ".", links]
+        )
+    rows += [
+        [
+            code(name + ("_total" if name.endswith("cpu_seconds") else "")),
+            "gauge",
+            "",
+            "Of the process, by Prometheus' own collector.",
+            "",
+        ]
+        for name in PROCESS
+    ]
     return f"{INTRODUCTION}\n{table(['metric', 'type', 'labels', 'meaning', 'alerts'], rows)}\n"
 
 
@@ -52,4 +63,5 @@ def _metrics() -> list[MetricWrapperBase]:
 
 
 def _full_name(metric: MetricWrapperBase) -> str:
-    return metric._name + ("_total" if metric._type == "counter" else "")
+    name: str = metric._name
+    return name + ("_total" if metric._type == "counter" else "")

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, SecretStr, StringConstraints
 from pydantic.fields import FieldInfo
 
@@ -99,7 +98,11 @@ def _leaves(model: type[BaseModel], above: str = "") -> Iterator[str]:
 
 def _sections(field: FieldInfo) -> list[type[BaseModel]]:
     """Return the settings model of a field that is a section, as a list of one. A list or mapping of models is no section."""
-    parts = [field.annotation, *get_args(field.annotation)] if get_origin(field.annotation) in (Union, UnionType) else [field.annotation]
+    parts = (
+        [field.annotation, *get_args(field.annotation)]
+        if get_origin(field.annotation) in (Union, UnionType)
+        else [field.annotation]
+    )
     return [part for part in parts if isinstance(part, type) and issubclass(part, Settings)]
 
 
@@ -109,7 +112,9 @@ def _section(model: type[BaseModel], above: str, command: str, told: dict[str, F
     if known and not above and command != "retrain":
         names = ", ".join(f"[{code(name)}](#{name.replace('.', '')})" for name in known)
         yield f"As in `retrain`: {names}.\n"
-    if own := [name for name, field in model.model_fields.items() if not _sections(field) and (command == "retrain" or name not in known)]:
+    if own := [
+        name for name, field in model.model_fields.items() if not _sections(field) and (command == "retrain" or name not in known)
+    ]:
         yield _rows(model, above, command, own)
     for name, field in model.model_fields.items():
         key = above + name
@@ -126,7 +131,11 @@ def _section(model: type[BaseModel], above: str, command: str, told: dict[str, F
 
 
 def _same(field: FieldInfo, known: FieldInfo | None) -> bool:
-    return known is not None and (field.annotation, field.description, field.default) == (known.annotation, known.description, known.default)
+    return known is not None and (field.annotation, field.description, field.default) == (
+        known.annotation,
+        known.description,
+        known.default,
+    )
 
 
 def _rows(model: type[BaseModel], above: str, command: str, names: list[str] | None = None) -> str:
@@ -149,7 +158,10 @@ def _file(model: type[BaseModel]) -> Iterator[str]:
     while waiting:
         name, current = waiting.pop(0)
         yield f"**{name}**: {paragraphs(current.__doc__ or '')}\n"
-        rows = [[code(key), _kind(key, field), _default(field), prose(field.description or "")] for key, field in current.model_fields.items()]
+        rows = [
+            [code(key), _kind(key, field), _default(field), prose(field.description or "")]
+            for key, field in current.model_fields.items()
+        ]
         yield table(["key", "type", "default", "meaning"], rows) + "\n"
         for key, field in current.model_fields.items():
             for below in models_in(field.annotation):
@@ -189,11 +201,11 @@ def _words(annotation: Any) -> str:
 def _bounds(metadata: Any) -> str:
     said = []
     for bound in metadata:
-        for kind, words in ((Ge, "at least"), (Gt, "above"), (Le, "at most"), (Lt, "below")):
-            if isinstance(bound, kind):
-                value = getattr(bound, kind.__name__.lower())
+        for name, words in (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below")):
+            value = getattr(bound, name, None)
+            if value is not None:
                 said.append(f"{words} {value:,}" if isinstance(value, int) and value >= 10_000 else f"{words} {value}")
-        if isinstance(bound, MinLen):
+        if getattr(bound, "min_length", None):
             said.append("at least one")
         pattern = bound.pattern if isinstance(bound, StringConstraints) else getattr(bound, "pattern", None)
         if isinstance(pattern, str):

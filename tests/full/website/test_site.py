@@ -9,17 +9,28 @@ import sys
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
+
+from tests.full.conftest import CHROMIUM
 
 pytestmark = pytest.mark.full
-ROOT = Path(__file__).parents[2]
-FETCHED = re.compile(r"""(?:<(?:script|img|iframe)[^>]*\ssrc|<link[^>]*rel="(?:stylesheet|icon|preload)"[^>]*href)="?(https?:)?//""")
+ROOT = Path(__file__).parents[3]
+FETCHED = re.compile(
+    r"""(?:<(?:script|img|iframe)[^>]*\ssrc|<link[^>]*rel="(?:stylesheet|icon|preload)"[^>]*href)="?(https?:)?//"""
+)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
-    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    environment = {
+        **os.environ,
+        "NO_MKDOCS_2_WARNING": "1",
+        "https_proxy": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+    }
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
@@ -34,12 +45,14 @@ def test_the_strict_build_makes_every_page_and_fetches_nothing(site: Path) -> No
 
 
 def test_pages_fit_a_phone_draw_their_diagrams_and_pass_axe(site: Path) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-    from playwright.sync_api import sync_playwright
-
-    from tests.full.serving.browser import CHROMIUM
-
-    shown = ["index", "getting-started/first-session", "how-to/own-model", "architecture/index", "reference/settings", "benchmarks/gate"]
+    shown = [
+        "index",
+        "getting-started/first-session",
+        "how-to/own-model",
+        "architecture/index",
+        "reference/settings",
+        "benchmarks/gate",
+    ]
     faults: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--allow-file-access-from-files"])
