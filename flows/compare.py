@@ -9,8 +9,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from configs.errors import ComparisonError, NotFoundError, SettingsError
+from configs.extras import install_command
 from configs.studies import CompareSettings
 from flows.etl import etl
+from infra import progress
 from infra.leases import leased
 from infra.locks import run_lock
 from infra.storage import open_store
@@ -54,8 +56,9 @@ def comparison_runs(comparison: str, dataset: DatasetRef, settings: CompareSetti
     missing = missing_runs(open_store(settings.store), comparison, settings)
     futures = [(entry.name, seed, run.submit(comparison, entry.name, seed, dataset, settings)) for entry, seed in missing]
     failures: list[Failure] = []
-    for entry, seed, future in futures:
+    for number, (entry, seed, future) in enumerate(futures, start=1):
         error = future.result(raise_on_failure=False)
+        progress.report("runs", number, len(futures), f"{number} of {len(futures)} runs are done")
         if isinstance(error, BaseException):
             failures.append(Failure(entry, seed, str(error) or type(error).__name__))
     return failures
@@ -100,8 +103,8 @@ def _task_runner(settings: CompareSettings) -> TaskRunner[Any]:
         from prefect_dask.task_runners import DaskTaskRunner
     except ImportError as error:
         raise SettingsError(
-            "runner is dask, but prefect-dask is not installed: install the extra dask (`pip install -e .[dask]`), or set "
-            "runner to threads."
+            f"runner is dask, but prefect-dask is not installed. Install it with `{install_command('dask')}`, or set runner to "
+            "threads."
         ) from error
     if settings.dask_address is not None:
         return DaskTaskRunner(address=settings.dask_address)

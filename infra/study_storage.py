@@ -17,6 +17,7 @@ import optuna
 import sqlalchemy as sa
 
 from configs.errors import SettingsError, StoreDeniedError, StoreUnavailableError
+from configs.extras import install_command
 
 __all__ = ["answering", "open_storage", "shown"]
 
@@ -75,7 +76,8 @@ def answering(url: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise SettingsError(
-            f"The study's database {shown(url)} needs a driver that is not installed: pip install 'movielens-recsys[postgres]'."
+            f"The study's database {shown(url)} needs a driver that is not installed. Install it with "
+            f"`{install_command('postgres')}`."
         ) from error
     except (*SILENT, optuna.exceptions.StorageInternalError) as error:
         if not isinstance(error, SILENT) and not isinstance(error.__cause__, SILENT):

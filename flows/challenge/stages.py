@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from configs.settings import RetrainSettings
 from flows.challenge.approval import ask_for_approval
+from infra import progress
 from infra.leases import leased
 from infra.registry import ModelRef
 from infra.storage import open_store
@@ -76,7 +77,8 @@ class Clock:
 
     def __call__(self, name: str, stage: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         started = time.perf_counter()
-        result = stage(*args, **kwargs)
+        with progress.stage(name):
+            result = stage(*args, **kwargs)
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 2)
         return result
 

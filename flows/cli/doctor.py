@@ -21,6 +21,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from configs.errors import RecsysError
+from configs.extras import install_command
 from configs.redaction import shown_address
 from configs.serving import RedisSettings
 from configs.settings import StoreSettings
@@ -151,7 +152,7 @@ def _redis(settings: RedisSettings) -> Finding:
     try:
         import redis
     except ImportError:
-        return Finding("Redis", "broken", "the package redis is not installed: pip install 'movielens-recsys[serving]'")
+        return Finding("Redis", "broken", f"the package redis is not installed. Install it with `{install_command('serving')}`")
     try:
         with redis.Redis.from_url(
             settings.url, socket_timeout=PATIENCE_S, socket_connect_timeout=PATIENCE_S, retry=None

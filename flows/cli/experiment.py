@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.options import Config, Json, Set, records_table, say, settings_of, table, writable, write_json, write_output
+from infra.progress import stage
 
 if TYPE_CHECKING:
     from configs.serving import Experiment, ExperimentFile
@@ -118,8 +119,9 @@ def report(
     )
 
     store = open_store(settings_of(config, set_).store)
-    logged = stored_exposures(store) if exposures is None else read_exposures(exposures)
-    found = report_experiment(experiment, logged, read_outcomes(outcomes), as_of=until)
+    with stage("experiment"):
+        logged = stored_exposures(store) if exposures is None else read_exposures(exposures)
+        found = report_experiment(experiment, logged, read_outcomes(outcomes), as_of=until)
     write_json(json_file, found.to_dict())
     for rows in (check_rows(found), arm_rows(found), versus_rows(found)):
         records_table(rows)

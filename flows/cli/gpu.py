@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from flows.cli.options import Json, needs_prefect, say, table, write_json
+from flows.cli.terminal import current_display
+from infra.progress import stage
 
 if TYPE_CHECKING:
     from infra.runpod import Rented
@@ -51,8 +53,9 @@ def reap(json_file: Json = None) -> None:
 
     from infra.runpod import sweep
 
-    say("Checking the pods three times, because a single check can be wrong ...", err=True)
-    ended = asyncio.run(sweep())
+    current_display().message("Checking the pods three times, because a single check can be wrong.")
+    with stage("pods"):
+        ended = asyncio.run(sweep())
     write_json(json_file, [row.to_dict() for row in ended])
     _print(ended)
     say(f"{len(ended)} pods deleted")

@@ -18,6 +18,7 @@ import typer
 from configs.errors import RecsysError
 from flows.cli import config, data, experiment, gpu, model, old_names, operation, pipeline, serve, study
 from flows.cli.options import as_given, say
+from flows.cli.terminal import add_verbosity_to, listening
 
 __all__ = ["app", "main"]
 
@@ -40,6 +41,7 @@ app.add_typer(operation.app)
 app.add_typer(config.app, name="config", rich_help_panel=operation.PANEL)
 app.add_typer(gpu.app, name="gpu", rich_help_panel=operation.PANEL)
 old_names.add_to(app)
+add_verbosity_to(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -66,7 +68,7 @@ def main() -> None:
         for change in (_without_traceback, _visible):
             logging.getLogger(name).addFilter(change)
     try:
-        with _ended_in_order():
+        with _ended_in_order(), listening():
             app()
     except RecsysError as error:
         say(f"\nerror: {as_given(str(error))}", err=True)

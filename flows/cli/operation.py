@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.options import Config, Json, Set, say, settings_of, table, write_json
+from infra.progress import stage
 
 __all__ = ["app"]
 
@@ -42,7 +43,8 @@ def setup(
 
     from infra.prefect_server import set_up
 
-    changes = set_up(settings, take_over=take_over, prune=prune)
+    with stage("setup"):
+        changes = set_up(settings, take_over=take_over, prune=prune)
     write_json(json_file, [asdict(change) for change in changes])
     table(["", "name", "done"], [[change.kind, change.name, change.done] for change in changes])
     say(f"{sum(change.changed for change in changes)} of {len(changes)} changed in the environment {settings.environment}")

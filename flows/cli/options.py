@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, overload
 
 import typer
 
+from flows.cli.terminal import READY, current_display, tell_runs
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
@@ -117,7 +119,9 @@ def needs_prefect() -> None:
     """Make sure that a Prefect server answers. A command that runs a flow calls this before the imports and the work of the flow."""
     from infra.prefect_server import make_ready
 
+    current_display().begin(READY)
     make_ready()
+    tell_runs()
 
 
 def writable(path: Path | None) -> Path | None:
@@ -183,6 +187,7 @@ def say(text: str, *, err: bool = False) -> None:
     """Print a line. Control characters are shown as escapes, because the text may quote titles, reasons and file names."""
     from infra.pages import visible
 
+    current_display().aside()
     typer.echo(visible(text), err=err)
 
 
@@ -200,6 +205,7 @@ def table(columns: list[str], rows: list[list[str]], whole: str | None = None) -
     table = Table(*[Column(Text(visible(name)), overflow="fold", no_wrap=name == whole) for name in columns], header_style="bold")
     for row in rows:
         table.add_row(*[Text(visible(value)) for value in row])
+    current_display().aside()
     console = Console()
     if not console.is_terminal:
         console = Console(width=220)

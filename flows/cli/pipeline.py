@@ -10,6 +10,7 @@ import typer
 from flows.cli.data import Landing, run_etl, with_landing
 from flows.cli.options import Config, Dataset, Json, Set, needs_prefect, records_table, say, settings_of, table, write_json
 from flows.cli.outcome import print_decision
+from infra.progress import stage
 
 if TYPE_CHECKING:
     from flows.retrain import RetrainSummary
@@ -52,7 +53,8 @@ def init(
     )
 
     target = settings_file(path, out, force=force)
-    found = survey_of(path)
+    with stage("survey"):
+        found = survey_of(path)
     for each in found.tables:
         say(f"\n{each.table.name}: {each.what}")
         records_table(column_rows(each))
@@ -120,7 +122,8 @@ def monitor(dataset: Dataset = None, config: Config = None, set_: Set = None, js
     needs_prefect()
     from flows.monitor import monitor as flow
 
-    result = flow(dataset, settings.model_name, settings.data, settings.drift, settings.store, settings.monitoring)
+    with stage("drift"):
+        result = flow(dataset, settings.model_name, settings.data, settings.drift, settings.store, settings.monitoring)
     write_json(json_file, result.to_dict())
     _print_drift(result)
 

@@ -6,11 +6,14 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import Config, Set, say, settings_of
+from flows.cli.options import Config, Set, settings_of
+from flows.cli.terminal import READY, current_display
 
 __all__ = ["app"]
 
 PANEL = "Serve"
+
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")]
 
 app = typer.Typer()
 
@@ -18,7 +21,7 @@ app = typer.Typer()
 @app.command(rich_help_panel=PANEL)
 def serve(
     workers: Annotated[int | None, typer.Option(min=1, help="Number of processes. They share only Redis.")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535)] = None,
+    port: Port = None,
     redis: Annotated[
         str | None, typer.Option(help="redis://host:port/number of the Redis server for users' events and states.")
     ] = None,
@@ -36,24 +39,41 @@ def serve(
     short = {"workers": workers, "port": port, "redis.url": redis}
     given = [f"{key}={value}" for key, value in short.items() if value is not None]
     settings = settings_of(config, [*(set_ or []), *given], ServingSettings)
+    from configs.extras import require
+    from infra.ports import check_port, tell_when_it_answers
+
+    require("serving", "The server", "uvicorn", "prometheus_client", "redis")
+    check_port(settings.host, settings.port)
     from serving.run import serve as run
 
-    say(f"serving {settings.model_name} of {settings.store.url} at http://{settings.host}:{settings.port}", err=True)
+    def tell() -> None:
+        current_display().end(READY)
+        said = f"serving {settings.model_name} of {settings.store.url} at http://{settings.host}:{settings.port}"
+        current_display().message(said)
+
+    current_display().begin(READY)
+    tell_when_it_answers(settings.host, settings.port, "/healthz", tell)
     run(settings)
 
 
 @app.command(rich_help_panel=PANEL)
-def demo(config: Config = None, set_: Set = None) -> None:
+def demo(port: Port = None, config: Config = None, set_: Set = None) -> None:
     """Show recommendations and decisions in the browser.
 
     The pages explain recommendations, and show versions, decisions, drift and experiments. They need the extra `demo`.
 
-    Example: recsys demo --set api_url=http://127.0.0.1:8000
+    Example: recsys demo --port 8502 --set api_url=http://127.0.0.1:8000
     """
     from configs.serving import DemoSettings
 
-    settings = settings_of(config, set_, DemoSettings)
+    given = [] if port is None else [f"port={port}"]
+    settings = settings_of(config, [*(set_ or []), *given], DemoSettings)
+    from configs.extras import require
+    from infra.ports import check_port
+
+    require("demo", "The demo", "streamlit", "altair")
+    check_port(settings.host, settings.port)
     from serving.demo import run
 
-    say(f"The demo is at http://{settings.host}:{settings.port} until you stop it.")
+    current_display().message("The demo starts. Its address follows when it answers. Ctrl-C ends it.")
     run(settings)

@@ -30,6 +30,7 @@ from infra.prefect_server.environment import AlertSettings, EnvironmentSettings
 from infra.prefect_server.made import left_over_deployments, record_made, report_left_over
 from infra.prefect_server.pod_credentials import TRAINER, pod_environment
 from infra.prefect_server.pools import GPU_POOL, NO_IMAGE, NO_KEY, check_pools, has_image, set_up_pools
+from infra.progress import report
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -39,6 +40,7 @@ __all__ = ["left_over", "set_up"]
 ENVIRONMENT = "recsys_environment"
 NO_STORE_KEYS = "left out: no store credentials are set for rented pods (AWS_TRAINER_CREDENTIALS)"
 NO_RESUMING = "left out: alerts.resume_crashed is off"
+SETUP, OTHER_STEPS = "setup", 5  # steps besides the deployments: checks, blocks, pools; automations, what is left over
 NO_RECIPIENT = "left out: no recipient is set (alerts.blocks, DISCORD_WEBHOOK_URL)"
 
 
@@ -63,23 +65,29 @@ def set_up(
     given, definitions = read_secrets(secrets), _definitions(settings)
     drift = drift_automation(settings.retraining.model_name)
     names = {"deployment": [wanted.full_name for wanted in definitions], "automation": [*ALERTS, drift]}
+    steps = len(definitions) + OTHER_STEPS
     with _server() as client:
         _check_owner(client, settings, take_over)
         _check_recipients(client, settings.alerts, given)
         check_pools(client)
+        report(SETUP, 1, steps, "the server can be set up")
         changes = [_record_owner(client, settings), *map(store_secret, given)]
         rents, has_store_keys = block_id(client, RUNPOD) is not None, block_id(client, TRAINER) is not None
         if rents and not has_store_keys and settings.retraining.store.url.startswith("s3:"):
             changes.append(Change("block", TRAINER, NO_STORE_KEYS))
+        report(SETUP, 2, steps, "the blocks are stored")
         changes += set_up_pools(client, settings.pools, rents)
         if rents and settings.pools.gpu_image is None and not has_image(client):
             changes.append(Change("image", GPU_POOL, NO_IMAGE))
+        report(SETUP, 3, steps, "the work pools and queues are there")
         complete = [_for_pods(wanted, settings, has_store_keys) for wanted in definitions]
         changes += _deploy(client, complete, active=settings.schedules, rents=rents)
         changes.append(_start_retraining_on_drift(client, settings.retraining.model_name))
         changes += _set_up_alerts(client, settings.alerts)
+        report(SETUP, steps - 1, steps, "the automations are there")
         changes += report_left_over(client, names, prune=prune)
         record_made(client, names)
+        report(SETUP, steps, steps, "the server is set up")
     return changes
 
 
@@ -159,10 +167,11 @@ def _for_pods(wanted: Definition, settings: EnvironmentSettings, has_store_keys:
 
 def _deploy(client: SyncPrefectClient, definitions: list[Definition], *, active: bool, rents: bool) -> list[Change]:
     changes = []
-    for wanted in definitions:
+    for number, wanted in enumerate(definitions, start=OTHER_STEPS - 1):
         left_out = "rented" in wanted.fields["tags"] and not rents
         done = NO_KEY if left_out else apply_deployment(client, wanted, active)
         changes.append(Change("deployment", wanted.full_name, done))
+        report(SETUP, number, len(definitions) + OTHER_STEPS, f"deployment {wanted.full_name}: {done}")
     return changes
 
 

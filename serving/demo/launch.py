@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from configs.errors import SettingsError
 from configs.serving import DemoSettings
 from infra.pages import BLUE, GROUND, INK
 
@@ -27,17 +26,7 @@ THEME = {
 
 
 def run(settings: DemoSettings) -> None:
-    """Replace this process with the Streamlit server.
-
-    Raises:
-        SettingsError: If Streamlit is not installed.
-    """
-    from importlib.util import find_spec
-
-    if find_spec("streamlit") is None:
-        raise SettingsError(
-            "The demo needs Streamlit: install the project's extra `demo` (`pip install '.[demo]'` in its folder)."
-        )
+    """Replace this process with the Streamlit server, which must be installed."""
     sys.stdout.flush()
     os.execve(sys.executable, command(settings), os.environ | environment(settings))
 

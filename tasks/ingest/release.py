@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from configs.errors import DataRefusedError, StoreFullError
+from configs.extras import require
 from configs.settings import EtlSettings, ValidationSettings
 from models.columns import Columns
 from tasks.ingest.engine_pandas import Engine, PandasEngine
@@ -172,7 +173,8 @@ def _engine(settings: EtlSettings, folder: Path, properties: DatasetProperties) 
     if settings.engine == "pandas":
         yield PandasEngine(folder, settings.memory_rows, properties)
         return
-    from tasks.ingest.engine_dask import dask_engine  # needs the optional extra `dask`
+    require("dask", "etl.engine: dask", "dask", "distributed")
+    from tasks.ingest.engine_dask import dask_engine
 
     with dask_engine(folder, settings, properties) as engine:
         yield engine
@@ -188,7 +190,8 @@ def chunk_reader(settings: EtlSettings, folder: Path) -> Iterator[Callable[[Even
     if settings.engine == "pandas":
         yield lambda file: file.chunks()
         return
-    from tasks.ingest.engine_dask import dask_engine  # needs the optional extra `dask`
+    require("dask", "etl.engine: dask", "dask", "distributed")
+    from tasks.ingest.engine_dask import dask_engine
 
     with dask_engine(folder, settings) as engine:
         yield engine.chunks

@@ -26,6 +26,7 @@ from configs.settings import (
 from infra.landing_zone import open_zone
 from infra.pages import visible
 from infra.prefect_server import DRIFT_DETECTED, DRIFT_WITHOUT_DATA, model_resource
+from infra.progress import step
 from infra.registry import ModelRegistry
 from infra.storage import open_store
 from tasks.datasets import DatasetRef, record_refusal, same_content, stored_properties, write_dataset
@@ -182,4 +183,4 @@ class _Download:
         if self._artifact is None:
             self._artifact = create_progress_artifact(0.0, key="download", description="Downloading the dataset")
         update_progress_artifact(self._artifact, 100 * received / total)
-        get_run_logger().info("downloaded %.0f of %.0f MB", received / 1e6, total / 1e6)
+        get_run_logger().info("downloaded %.0f of %.0f MB", received / 1e6, total / 1e6, extra=step("download", received, total))

@@ -14,6 +14,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
 from configs.studies import CompareSettings, SearchSettings
+from infra.progress import step
 from infra.storage import open_store
 from models.recommender import EpochReport
 from tasks.comparison import (
@@ -57,7 +58,11 @@ def search_trials(dataset: DatasetRef, ref: StudyRef, settings: SearchSettings, 
         percent, said = search_progress(trials, settings.search.trials)
         update_progress_artifact(shown, percent, description=said)
         value = "" if trial.value is None else f", valid NDCG@10 {trial.value:.4f} (best in epoch {trial.best_epoch})"
-        log.info("trial %d %s after %d epochs%s. %s", trial.number, trial.state, trial.epochs, value, trial.reason or said)
+        log.info(
+            "trial %d %s after %d epochs%s. %s",
+            *(trial.number, trial.state, trial.epochs, value, trial.reason or said),
+            extra=step("trials", percent, 100),
+        )
 
     return run_trials(open_store(settings.store), dataset, ref, settings, worker, on_trial)
 
@@ -74,24 +79,24 @@ def conclude_search(dataset: DatasetRef, ref: StudyRef, settings: SearchSettings
 @task(name="compare entry", task_run_name="{entry} seed {seed}", **NETWORK)
 def compare_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, settings: CompareSettings) -> RunRecord:
     """Do one run of a comparison in a separate process, and report its progress in the UI and the log."""
-    log, chosen, store = get_run_logger(), settings.entry(entry), open_store(settings.store)
-    search_progress = cast(
-        UUID, create_progress_artifact(0.0, key=f"run-{entry}-{seed}", description=f"{entry} seed {seed} is training")
-    )
+    log, chosen, store, name = get_run_logger(), settings.entry(entry), open_store(settings.store), f"{entry} seed {seed}"
+    search_progress = cast(UUID, create_progress_artifact(0.0, key=f"run-{entry}-{seed}", description=f"{name} is training"))
     tracker = start_tracking(run_plan(comparison, chosen, seed, dataset, settings), settings.tracking, settings.work_dir, log)
     kept: RunRecord | None = None
 
     def on_epoch(report: EpochReport) -> None:
         update_progress_artifact(search_progress, 100 * report.epoch / report.max_epochs)
         tracker.epoch(report)
-        log.info("%s seed %d %s", entry, seed, epoch_line(report))
+        log.info("%s %s", name, epoch_line(report), extra=step(name, report.epoch, report.max_epochs))
 
     try:
         run_entry_apart(comparison, chosen, seed, dataset, settings, on_epoch)
         kept = read_record(store, comparison, entry, seed)
     finally:
         tracker.end(kept)
-    update_progress_artifact(search_progress, 100.0, description=f"{entry} seed {seed}: NDCG@10 {kept.metrics['ndcg@10']:.4f}")
+    done = f"{name}: NDCG@10 {kept.metrics['ndcg@10']:.4f}"
+    update_progress_artifact(search_progress, 100.0, description=done)
+    log.info("%s", done, extra=step(name, 1, 1))
     return kept
 
 

@@ -12,6 +12,7 @@ from prefect.logging import get_run_logger
 
 from configs.studies import ReplaySettings
 from infra.pages import utc_day
+from infra.progress import step
 from tasks.datasets import DatasetRef
 from tasks.monitoring import DriftResult
 from tasks.replay import (
@@ -79,7 +80,7 @@ def record_slice(
 ) -> SliceRecord:
     """Rank the slice's events with the current champions, and seal its record."""
     record = keep_slice(plan, part, dataset, found, settings, seconds)
-    get_run_logger().info("%s", slice_line(plan, record))
+    get_run_logger().info("%s", slice_line(plan, record), extra=step("replay", part.number, plan.slices[-1].number))
     return record
 
 

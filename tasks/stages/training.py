@@ -16,6 +16,7 @@ from prefect.runtime import flow_run
 
 from configs.errors import AlreadyExistsError
 from configs.settings import RetrainSettings
+from infra.progress import step
 from infra.registry import ModelRef
 from infra.storage import open_store
 from models.recommender import EpochReport
@@ -50,7 +51,7 @@ def train_model(dataset: DatasetRef, kind: str, settings: RetrainSettings) -> Ca
     def on_epoch(report: EpochReport) -> None:
         update_progress_artifact(progress, 100 * report.epoch / report.max_epochs)
         tracker.epoch(report)
-        log.info("%s %s", kind, epoch_line(report))
+        log.info("%s %s", kind, epoch_line(report), extra=step(f"train {kind}", report.epoch, report.max_epochs))
 
     try:
         candidate = train_candidate(open_store(settings.store), dataset, kind, settings, on_epoch)

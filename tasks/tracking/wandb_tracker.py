@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from configs.extras import install_command
 from configs.settings import TrackingSettings
 from models.recommender import EpochReport
 from tasks.tracking.records import RunPlan, RunRecord, epoch_row
@@ -97,7 +98,7 @@ def _start_writer(settings: TrackingSettings, log: Log) -> subprocess.Popen[byte
         return None
     if importlib.util.find_spec("wandb") is None:
         _given_up.add(settings)
-        log.info("Runs are not tracked: the package wandb is not installed. Install the extra `tracking`.")
+        log.info("Runs are not tracked: wandb is not installed. Install it with `%s`.", install_command("tracking"))
         return None
     # -P: neither this folder nor the working folder may shadow a package that wandb imports.
     program = [sys.executable, "-P", str(Path(__file__).with_name("wandb_writer.py")), f"{settings.timeout_s:g}"]

@@ -9,6 +9,7 @@ import typer
 
 from flows.cli.model.versions import app
 from flows.cli.options import Json, Set, say, write_json
+from infra.progress import stage
 
 __all__ = ["check"]
 
@@ -49,7 +50,8 @@ def check(
         found.settings.model_validate(given)
     except ValueError as error:
         raise SettingsError(f"The settings of {kind} cannot be used: {error}") from error
-    findings = check_kind(found, given, seconds)
+    with stage("checks"):
+        findings = check_kind(found, given, seconds)
     faults = sum(not finding.ok for finding in findings)
     write_json(json, [asdict(each) for each in findings])
     for finding in findings:

@@ -9,6 +9,7 @@ import typer
 
 from flows.cli.model.versions import app
 from flows.cli.options import Config, Dataset, Json, Set, needs_prefect, say, settings_of, write_json
+from infra.progress import stage
 
 __all__ = ["export"]
 
@@ -39,7 +40,8 @@ def export(
     needs_prefect()
     from flows.export import export as flow
 
-    found = flow(version, dataset, users, settings.model_name, settings.export, settings.store, settings.etl)
+    with stage("export"):
+        found = flow(version, dataset, users, settings.model_name, settings.export, settings.store, settings.etl)
     write_json(json_file, found.to_dict())
     for why in found.left_out.values():
         say(f"- {why}")

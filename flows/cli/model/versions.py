@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.options import Config, Dataset, Json, Set, as_given, needs_prefect, plain, say, settings_of, table, write_json
+from flows.cli.terminal import current_display
+from infra.progress import stage
 
 if TYPE_CHECKING:
     from infra.registry import ModelRef, ModelRegistry, Promotion
@@ -150,7 +152,9 @@ def promote(
     needs_prefect()
     from flows.promote import promote as flow
 
-    _announce(flow(version, settings.model_name, reason, force, settings.promotion, settings.store), json_file)
+    with stage("promotion"):
+        entry = flow(version, settings.model_name, reason, force, settings.promotion, settings.store)
+    _announce(entry, json_file)
 
 
 @app.command()
@@ -172,7 +176,9 @@ def rollback(
     from infra.storage import open_store
     from tasks.gate import roll_back
 
-    _announce(roll_back(open_store(settings.store), settings.model_name, to, reason, settings.promotion), json_file)
+    with stage("rollback"):
+        entry = roll_back(open_store(settings.store), settings.model_name, to, reason, settings.promotion)
+    _announce(entry, json_file)
 
 
 @app.command()
@@ -236,7 +242,8 @@ def prune(
     served |= dict.fromkeys(also or (), "named with --also-keep")
     retention = settings.retention if keep is None else settings.retention.model_copy(update={"keep_versions": keep})
     plan = plan_model_prune(store, settings.model_name, retention, served, settings.work_dir)
-    spared = prune_models(store, plan, retention, served) if yes else []
+    with stage("deletion"):
+        spared = prune_models(store, plan, retention, served) if yes else []
     write_json(json_file, {**plan.to_dict(), "deleted": yes, "spared": spared})
     done = "deleted" if yes else "would be deleted"
     rows = [[version, "stays", why] for version, why in plan.kept.items()]
@@ -276,14 +283,9 @@ def audit(
     store = open_store(settings.store)
     registry = ModelRegistry(store)
     ref = registry.version(settings.model_name, _resolved(registry, settings.model_name, version))
-    report = audit_version(
-        store,
-        ref,
-        retrain=retrain,
-        draws=draws,
-        seed=settings.promotion.bootstrap_seed,
-        report=lambda line: say(line, err=True),
-    )
+    seed = settings.promotion.bootstrap_seed
+    with stage("audit"):
+        report = audit_version(store, ref, retrain=retrain, draws=draws, seed=seed, report=current_display().message)
     write_json(json_file, report.to_dict())
     _print_audit(report)
 

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from configs.errors import TrainingError
+from configs.extras import install_command
 from models.ss4rec.kernels.segments import Segments
 
 __all__ = [
@@ -51,7 +52,7 @@ def resolve_backend(wanted: ScanSetting, device: torch.device) -> Backend:
             reason = f"not installed: {', '.join(missing)}" if missing else f"the model is on {device.type}"
             raise TrainingError(
                 f"The setting scan: mamba-ssm needs a GPU and the packages mamba-ssm and causal-conv1d ({reason}). Set scan: "
-                "auto, which needs neither and computes the same, or install the extra `gpu`."
+                f"auto, which needs neither and computes the same, or install both with `{install_command('gpu')}`."
             )
         return wanted
     if wanted == "reference":

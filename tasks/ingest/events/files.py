@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from configs.errors import SourceError
 from configs.settings import ValidationSettings
+from infra.progress import report
 from models.columns import Columns
 from tasks.ingest.events.columns import find_columns, layout_fields, listed
 from tasks.ingest.events.file import Block, EventFile
@@ -183,7 +184,12 @@ class _TextFile(EventFile):
 
     def _texts(self) -> Iterator[bytes]:
         with opened(self.path, is_gzipped=self.is_gzipped) as file:
-            yield from _whole_lines(self.path, file, self.data_from, self.chunk_rows * ROW_BYTES)
+            at_once, size = self.chunk_rows * ROW_BYTES, self.path.stat().st_size
+            for text in _whole_lines(self.path, file, self.data_from, at_once):
+                yield text
+                if size > at_once and not self.is_gzipped:  # else it is read at once, or its end is unknown
+                    done = min(file.tell(), size)
+                    report("read events", done, size, f"{self.path.name}: {done / 1e6:.0f} of {size / 1e6:.0f} MB")
 
 
 def _whole_lines(path: Path, file: BinaryIO, skip: int, size: int) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from configs.errors import SourceError
+from infra.progress import report
 from models.columns import Columns
 from tasks.ingest.events.file import Block, EventFile
 from tasks.ingest.events.first_rows import HEAD_ROWS, Head
@@ -65,6 +66,8 @@ class ParquetEvents(EventFile):
                         {name: _plain(name, batch.column(given), self.rules) for name, given in self.names.items()}
                     )
                     rows += len(batch)
+                    if groups is None and (total := file.metadata.num_rows) > self.chunk_rows:
+                        report("read events", rows, total, f"{self.path.name}: {rows:,} of {total:,} rows")
         except DAMAGE as error:
             raise SourceError(f"{self.path} is damaged after row {rows}: {error}. Write or copy it again.") from error
 

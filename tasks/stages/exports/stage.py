@@ -12,6 +12,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
 from configs.settings import EtlSettings, ExportSettings, StoreSettings
+from infra.progress import report
 from infra.registry import ModelRef
 from infra.storage import open_store
 from tasks.best_effort import attempt
@@ -76,6 +77,7 @@ class _Progress:
     def __call__(self, done: int, users: int) -> None:
         if time.monotonic() - self._shown >= 1.0 or done >= users:
             self._shown = time.monotonic()
+            report("export", done, users, f"{done:,} of {users:,} users")
             attempt("The progress of the export", self._show, get_run_logger(), 100.0 * min(done / max(users, 1), 1.0))
 
     def _show(self, percent: float) -> None:

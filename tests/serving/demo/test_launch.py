@@ -6,7 +6,6 @@ import os
 
 import pytest
 
-from configs.errors import SettingsError
 from configs.serving import DemoSettings
 from serving.demo import launch, short, when
 from serving.demo.context import SETTINGS
@@ -43,12 +42,6 @@ def test_the_process_becomes_the_server(monkeypatch: pytest.MonkeyPatch) -> None
     launch.run(DemoSettings())
     ((program, line, environment),) = called
     assert line[0] == program and SETTINGS in environment and environment["PATH"] == os.environ["PATH"]
-
-
-def test_without_streamlit_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(SettingsError, match="extra `demo`"):
-        launch.run(DemoSettings())
 
 
 def test_versions_and_times_are_shortened_for_people() -> None:

@@ -19,13 +19,14 @@ import typer
 
 from configs.errors import NotFoundError, SettingsError
 from flows.cli.options import Config, Json, Set, needs_prefect, say, settings_of, table, writable, write_json
+from infra.progress import stage
 
 if TYPE_CHECKING:
     from configs.settings import RetrainSettings, StoreSettings
     from infra.storage import Store
     from tasks.datasets import DatasetRef, LogEntry
 
-__all__ = ["Landing", "app", "run_etl", "with_landing"]
+__all__ = ["Landing", "app", "list_", "run_etl", "with_landing"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -164,7 +165,7 @@ def remove(
     import time as clock
     from dataclasses import asdict
 
-    from flows.cli.own_ids import number_of_id, telling
+    from flows.cli.data.own_ids import number_of_id, telling
     from infra.storage import open_store
     from models.columns import Columns
     from tasks.datasets import Removal
@@ -175,7 +176,7 @@ def remove(
     user_id, item_id = (number_of_id(store, name, *given) for given in ((Columns.USER, user), (Columns.ITEM, item)))
     removal = Removal(reason, _runner(), user_id, item_id, time, file or "", undoes=undo or 0)
     run = take_out if undo is None else undo_removal
-    with telling(removal, user, item) as told:
+    with telling(removal, user, item) as told, stage("removal"):
         dataset, entry = run(store, name, removal, settings.landing, settings.etl.work_dir, clock.time())
     say(f"{dataset.name}/{dataset.version}: {dataset.rows:,} interactions, {dataset.users:,} users, {dataset.items:,} items")
     write_json(json_file, {key: value for key, value in asdict(entry).items() if key != "manifest"})
@@ -198,7 +199,8 @@ def histories(config: Config = None, set_: Set = None, json_file: Json = None) -
     from tasks.datasets import store_histories
 
     store = open_store(settings.store)
-    key, ref = store_histories(store, settings.data.dataset_name)
+    with stage("histories"):
+        key, ref = store_histories(store, settings.data.dataset_name)
     write_json(json_file, {"dataset": f"{ref.name}/{ref.version}", "users": ref.users, "address": store.uri(key)})
     say(f"{ref.name}/{ref.version}: histories of {ref.users:,} users, at {store.uri(key)}")
 
@@ -225,7 +227,8 @@ def prune(
 
     store = open_store(settings.store)
     plan = plan_prune(store, keep or settings.landing.keep_versions)
-    spared = prune_versions(store, plan) if yes else []
+    with stage("deletion"):
+        spared = prune_versions(store, plan) if yes else []
     write_json(json_file, {**plan.to_dict(), "deleted": yes, "spared": spared})
     done = "deleted" if yes else "would be deleted"
     rows = [[version, "stays", why] for version, why in plan.kept.items()]
@@ -262,7 +265,8 @@ def open_(
         return
     path = to or store.local_file(key) or Path(tempfile.mkdtemp(prefix="recsys-")) / key.rpartition("/")[2]
     if path != store.local_file(key):
-        store.fetch(key, path)
+        with stage("download"):
+            store.fetch(key, path)
     say(f"{address} is at {path}")
     if to is None and typer.launch(str(path)):
         say("No program on this machine can open the file. Copy it to a machine that can.")
@@ -297,9 +301,10 @@ def run_etl(settings: RetrainSettings, json_file: Path | None, *, compact: bool 
     head = log.head() if settings.data.landing else None
     entries: list[LogEntry] = []
     try:
-        dataset = etl(
-            settings.data, settings.validation, settings.store, settings.etl, settings.landing, compact, retry_quarantined
-        )
+        with stage("etl"):
+            dataset = etl(
+                settings.data, settings.validation, settings.store, settings.etl, settings.landing, compact, retry_quarantined
+            )
     finally:
         if settings.data.landing:  # also if the run fails, because the files were refused
             entries = log.entries(after=head.number if head else 0)

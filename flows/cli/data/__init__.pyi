@@ -1,0 +1,3 @@
+from .commands import Landing, app, list_, run_etl, with_landing
+
+__all__ = ["Landing", "app", "list_", "run_etl", "with_landing"]
