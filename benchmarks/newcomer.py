@@ -1,6 +1,6 @@
 """How long a newcomer needs from the clone to a personal recommendation: `python -m benchmarks.newcomer`.
 
-Runs the commands of README's first session, exactly as they stand there, in an empty folder: the repository is cloned, the packages
+Runs the commands of README's first session, word for word, in an empty folder: the repository is cloned, the packages
 are installed into a new virtual environment, a model is trained and judged, a server answers. Each output that README shows must
 come. The bars are 300 seconds, six commands and README's first 60 lines. The port 8000 must be free. TORCH_INDEX of the environment
 chooses the packages of torch, as README says.

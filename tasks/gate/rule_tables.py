@@ -22,7 +22,10 @@ VERDICTS = {
     "not applicable": "\N{EN DASH} does not apply",
 }
 LOSS_TEST = "p >"
-LOSS = {"passed": "○ no loss shown", "failed": "✗ loss shown"}  # of a test that looks for a loss: to find none is no proof
+LOSS = {
+    "passed": "○ no loss shown",
+    "failed": "✗ loss shown",
+}  # of a test that looks for a loss: to find none does not prove that there is none
 WIDEST = 18  # characters of a line in the Prefect UI: six such columns are as wide as its pages
 SIGNS = {"<=": "≤", ">=": "≥", "==": "=", ">": ">", "<": "<"}
 

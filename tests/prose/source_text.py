@@ -9,7 +9,7 @@ from pathlib import Path
 
 __all__ = ["FOLDERS", "Piece", "prose_of", "source_files"]
 
-FOLDERS = ("benchmarks", "configs", "examples", "flows", "infra", "models", "serving", "tasks", "tests")
+FOLDERS = ("benchmarks", "configs", "examples", "flows", "infra", "models", "serving", "tasks", "tests", "website")
 ENDINGS = {".py", ".pyi", ".html", ".yaml", ".yml", ".toml", ".ini", ".lua", ".js", ".css"}
 # Outside of strings and comments, a quote always begins a string. So this finds both without a parser, in a tenth of the time.
 TEXTS = re.compile(
