@@ -97,7 +97,7 @@ def _leaves(model: type[BaseModel], above: str = "") -> Iterator[str]:
 
 
 def _sections(field: FieldInfo) -> list[type[BaseModel]]:
-    """Return the settings model of a field that is a section, as a list of one. A list or mapping of models is no section."""
+    """Return the settings model of a field that is a section, as a list of one. A list or mapping of models is not a section."""
     parts = (
         [field.annotation, *get_args(field.annotation)]
         if get_origin(field.annotation) in (Union, UnionType)
