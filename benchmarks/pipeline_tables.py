@@ -8,9 +8,10 @@ from typing import Any
 from benchmarks.markdown import data, met
 from infra.pages import markdown_table
 
-__all__ = ["etl_movielens", "increment", "rollback", "serving", "serving_mixed"]
+__all__ = ["etl_movielens", "increment", "newcomer", "rollback", "serving", "serving_mixed"]
 
 Result = dict[str, Any]
+SESSION_S = 300
 INCREMENT_S = 5.0  # 100 k rows on 25 M
 SERVED_ITEMS, SERVED_P99_MS, EVENT_MS = 62_000, 10.0, 1.0  # p99 at a steady load, two cores; server time
 
@@ -22,6 +23,13 @@ def etl_movielens(result: Result) -> str:
         counts = [f"{row[key]:,}" for key in ("rows", "accepted", "users", "items")]
         rows.append([data(row["data"], row["file"]), *counts, f"{row['median_s']:.1f}"])
     return markdown_table(head, rows)
+
+
+def newcomer(result: Result) -> str:
+    rows = [[f"`{step['command']}`", f"{step['seconds']:.0f}"] for step in result["steps"]]
+    bar = f"bar < {SESSION_S}: {met(result['seconds'] < SESSION_S)}"
+    rows.append([f"to the personal answer, {result['commands']} commands", f"{result['seconds']:.0f} ({bar})"])
+    return markdown_table([f"README's first session, load {result['hardware']['load_1_min']}", "s"], rows)
 
 
 def increment(result: Result) -> str:

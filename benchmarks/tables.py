@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.markdown import data
-from benchmarks.pipeline_tables import etl_movielens, increment, rollback, serving, serving_mixed
+from benchmarks.pipeline_tables import etl_movielens, increment, newcomer, rollback, serving, serving_mixed
 from benchmarks.training_tables import cpu_speed, parity, scale, speed
 from infra.pages import markdown_table
 
@@ -335,6 +335,7 @@ def _peeking(result: Result) -> str:
 
 
 TABLES: dict[str, Table] = {
+    "newcomer": Table("newcomer.json", "python -m benchmarks.newcomer", newcomer),
     "quality": Table("quality.json", "python -m benchmarks.ranking.quality", _quality),
     "headline": Table("ss4rec_quality.json", "python -m benchmarks.ranking.ss4rec_quality", _headline),
     "ss4rec-quality": Table("ss4rec_quality.json", "python -m benchmarks.ranking.ss4rec_quality", _ss4rec_quality),

@@ -52,6 +52,7 @@ NOT_RUN = {
     "pipeline.rollback": "It trains a model.",
     "pipeline.synthetic_events": "It writes what the functions make that test_synthetic_events.py tests.",
     "ranking.audit": "It trains a model.",
+    "newcomer": "It installs all packages: tests/full/documents/test_pages.py runs its session.",
     "ranking.baselines": "It trains models.",
     "ranking.quality": "It trains models.",
     "ranking.retrainings": "It trains models.",

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.newcomer import README, UnlikeReadmeError, commands_of, first_session, summary
-from benchmarks.shell_session import Block, ShellSession, blocks_of, keeps_promise, section_with
+from benchmarks.pipeline_tables import newcomer
+from benchmarks.shell_session import Block, Ran, ShellSession, blocks_of, keeps_promise, section_with
 
 ANSWER = '{"version": "20261201T090000Z-ab", "source": "rebuilt", "events": 183, "items": [{"item_id": 50, "score": 1.5}]}'
 SESSION = """# A project
@@ -106,6 +107,16 @@ def test_a_session_unlike_readme_is_refused(before: str, after: str, said: str, 
 )
 def test_an_output_keeps_the_promise_of_a_document(language: str, shown: str, output: str, kept: bool) -> None:
     assert keeps_promise(Block(language, shown + "\n", 3), output) is kept
+
+
+def test_the_table_has_each_command_and_the_bar() -> None:
+    steps = [
+        Ran("git clone x", 0.4, 0, ""),
+        Ran("curl http://127.0.0.1:8000/v1/recommendations", 299.1, 0, ANSWER),
+        Ran("true", 9.0, 0, ""),
+    ]
+    table = newcomer(summary(steps) | {"hardware": {"load_1_min": 1.5}})
+    assert "| `git clone x` | 0 |" in table and "| to the personal answer, 2 commands | 300 (bar < 300: met) |" in table
 
 
 def test_commands_are_the_lines_without_comments() -> None:
