@@ -15,6 +15,8 @@ from .figures import (
 from .markdown import code_span, escaped, folded, markdown_table, picture, unlinked
 from .palette import (
     BLUE,
+    DARK,
+    DARK_PAGE,
     GREEN,
     GREY,
     GROUND,
@@ -38,6 +40,8 @@ from .words import count, digits, duration, listed, money, utc_day, utc_minute, 
 
 __all__ = [
     "BLUE",
+    "DARK",
+    "DARK_PAGE",
     "GREEN",
     "GREY",
     "GROUND",

@@ -7,12 +7,15 @@ from collections.abc import Collection, Iterable
 __all__ = [
     "AMBER",
     "BLUE",
+    "DARK",
+    "DARK_PAGE",
     "GREEN",
     "GREY",
     "GROUND",
     "INK",
     "LINE",
     "ORANGE",
+    "PAGE",
     "PALE",
     "RED",
     "SAND",
@@ -48,8 +51,27 @@ _NAMED = {
     "line": LINE,
     "ground": GROUND,
 }
-STYLE_VARIABLES = f":root {{ {' '.join(f'--{name}: {colour};' for name, colour in _NAMED.items())} }}"
-"""CSS that defines the colours as variables: `var(--blue)`."""
+DARK = {
+    "blue": "#6cb8d3",
+    "orange": "#e8a35c",
+    "green": "#6cc299",
+    "red": "#f0937d",
+    "amber": "#dcae5b",
+    "sand": "#4d4024",
+    "ink": "#e6eaed",
+    "soft": "#a9b4bb",
+    "grey": "#929da5",
+    "pale": "#56626b",
+    "line": "#343d45",
+    "ground": "#1e262c",
+}
+"""The same colours on a dark page. Text in each of them has a contrast of at least 4.5 to the page."""
+PAGE, DARK_PAGE = "#ffffff", "#11161b"
+STYLE_VARIABLES = (
+    f":root {{ {' '.join(f'--{name}: light-dark({colour}, {DARK[name]});' for name, colour in _NAMED.items())} "
+    f"--page: light-dark({PAGE}, {DARK_PAGE}); }}"
+)
+"""CSS that defines the colours as variables: `var(--blue)`. Each is light or dark as the `color-scheme` of its element asks."""
 
 
 def series_colours(names: Iterable[str], grey: Collection[str] = ()) -> dict[str, str]:

@@ -1,46 +1,64 @@
-"""The demo's entry point, run by Streamlit: `recsys demo`."""
+"""The demo's entry point, run by Streamlit: `recsys demo`.
+
+It imports little, so that a visitor sees the heading at once: what loads models is imported below it, which takes seconds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
+from importlib import import_module
+from typing import NamedTuple
 
 import streamlit as st
 
 from configs.errors import RecsysError
 from infra.pages import escaped
-from serving.demo.context import Context, context_of
 from serving.demo.look import HEAD, stylesheet
-from serving.demo.views import ab, compare, drift, live, pipeline, recommend
 
-PAGES: dict[str, tuple[str, str, Callable[[Context], None]]] = {
-    "recommend": ("What comes next", ":material/recommend:", recommend.show),
-    "compare": ("Side by side", ":material/compare_arrows:", compare.show),
-    "live": ("Live", ":material/bolt:", live.show),
-    "pipeline": ("Pipeline", ":material/account_tree:", pipeline.show),
-    "drift": ("Drift", ":material/monitoring:", drift.show),
-    "experiments": ("A/B", ":material/science:", ab.show),
+__all__ = ["PAGES", "draw", "main"]
+
+
+class PageHead(NamedTuple):
+    """A page in the menu."""
+
+    title: str  # in the menu
+    heading: str
+    icon: str
+
+
+PAGES = {
+    "recommend": PageHead("What comes next", "What comes next", ":material/recommend:"),
+    "latest": PageHead("The latest run", "The latest run", ":material/fact_check:"),
+    "compare": PageHead("Side by side", "Two versions side by side", ":material/compare_arrows:"),
+    "live": PageHead("Live", "Live", ":material/bolt:"),
+    "pipeline": PageHead("Pipeline", "Pipeline", ":material/account_tree:"),
+    "drift": PageHead("Drift", "Drift", ":material/monitoring:"),
+    "experiments": PageHead("A/B", "A/B experiments", ":material/science:"),
 }
+"""By the name of the module in `serving.demo.views`, which is also the page's address."""
 
 
 def main() -> None:
-    """Draw the requested page. An error that a person can fix appears on it as one paragraph."""
+    """Draw the requested page."""
     st.set_page_config(page_title=HEAD, page_icon=":material/recommend:", layout="wide")
     stylesheet()
-    context = context_of()
     chosen = st.navigation(
         [
-            st.Page(partial(draw, page, context), title=title, icon=icon, url_path=path, default=path == "recommend")
-            for path, (title, icon, page) in PAGES.items()
+            st.Page(partial(draw, name), title=page.title, icon=page.icon, url_path=name, default=name == "recommend")
+            for name, page in PAGES.items()
         ]
     )
     chosen.run()
 
 
-def draw(page: Callable[[Context], None], context: Context) -> None:
-    """Draw the page, or the message that explains why it cannot be drawn."""
+def draw(name: str) -> None:
+    """Draw a page below its heading, or the paragraph that says what a person has to mend first."""
+    st.title(PAGES[name].heading)
     try:
-        page(context)
+        with st.spinner("Starting ..."):
+            view = import_module(f"serving.demo.views.{name}")
+            context = import_module("serving.demo.context").context_of()
+        view.show(context)
     except RecsysError as error:
         st.error(escaped(str(error)))
 

@@ -26,6 +26,10 @@ __all__ = [
 
 SHOWN_RANKS = 30
 UTC = alt.Scale(type="utc")
+ROW = 22  # pixels of a row of a legend; the height of a chart includes its legend
+BELOW = alt.Legend(
+    title=None, orient="bottom", columns=1, labelLimit=420
+)  # its names are long: beside the chart they would be cut
 MINUTES = "%Y-%m-%d %H:%M"
 Layers = alt.LayerChart | alt.FacetChart
 
@@ -36,12 +40,14 @@ def history_line(rows: Sequence[dict[str, Any]]) -> alt.Chart:
         alt.Chart(pd.DataFrame(rows))
         .mark_circle(size=55, opacity=0.65)
         .encode(
-            x=alt.X("time:T", title=None, scale=UTC, axis=alt.Axis(format=MINUTES, labelOverlap=True, tickCount=4)),
+            x=alt.X(
+                "time:T", title=None, scale=UTC, axis=alt.Axis(format=MINUTES, labelOverlap=True, labelFlush=True, tickCount=4)
+            ),
             y=alt.Y("group:N", title=None, sort="-x"),
             color=alt.Color("group:N", legend=None, scale=alt.Scale(scheme="tableau20")),
             tooltip=["title:N", "time:T"],
         )
-        .properties(height=230)
+        .properties(height=alt.Step(18))
     )
     return chart
 
@@ -61,7 +67,7 @@ def ranks_over_gaps(rows: Sequence[dict[str, Any]], gaps: Sequence[str]) -> Laye
             y=y,
             color=alt.Color(
                 "title:N",
-                legend=alt.Legend(title=None, orient="bottom", columns=1, labelLimit=420),
+                legend=BELOW,
                 scale=alt.Scale(scheme="tableau20"),
             ),
             strokeWidth=alt.condition(near, alt.value(4), alt.value(1.6)),
@@ -70,7 +76,7 @@ def ranks_over_gaps(rows: Sequence[dict[str, Any]], gaps: Sequence[str]) -> Laye
         .add_params(near)
     )
     ten = alt.Chart(pd.DataFrame({"rank": [10.5]})).mark_rule(color=GREY, strokeDash=[4, 4]).encode(y="rank:Q")
-    return alt.layer(lines, ten).properties(height=760)  # includes the legend
+    return alt.layer(lines, ten).properties(height=400 + ROW * frame["title"].nunique())
 
 
 def agreement(rows: Sequence[dict[str, Any]]) -> alt.Chart:
@@ -112,12 +118,15 @@ def champions(rows: Sequence[dict[str, Any]]) -> alt.Chart:
         alt.Chart(pd.DataFrame(rows))
         .mark_bar(height=18, cornerRadius=4)
         .encode(
-            x=alt.X("start:T", title=None, scale=UTC, axis=alt.Axis(format=MINUTES, labelOverlap=True, tickCount=6)),
+            x=alt.X(
+                "start:T", title=None, scale=UTC, axis=alt.Axis(format=MINUTES, labelOverlap=True, labelFlush=True, tickCount=6)
+            ),
             x2="end:T",
             y=alt.Y("version:N", title=None, sort=alt.EncodingSortField("start"), axis=alt.Axis(labelLimit=220)),
             color=alt.Color(
                 "kind:N",
                 title="became champion by",
+                legend=alt.Legend(orient="bottom"),
                 scale=alt.Scale(domain=["promote", "rollback", "force"], range=[BLUE, ORANGE, RED]),
             ),
             tooltip=["version:N", "start:T", "end:T", "kind:N", "reason:N"],
@@ -136,6 +145,7 @@ def metric_intervals(rows: Sequence[dict[str, Any]], metric: str) -> Layers:
         color=alt.Color(
             "model:N",
             title=None,
+            legend=alt.Legend(orient="bottom"),
             scale=alt.Scale(domain=models, range=[colour_of(model) for model in models]),
         ),
     )
@@ -150,11 +160,11 @@ def metric_intervals(rows: Sequence[dict[str, Any]], metric: str) -> Layers:
 def drift_over_time(rows: Sequence[dict[str, Any]]) -> Layers:
     """Plot sizes by check and time: rows of when (datetime), check, size (effect / bound), effect, bound, verdict, dataset."""
     base = alt.Chart(pd.DataFrame(rows)).encode(
-        x=alt.X("when:T", title=None, scale=UTC, axis=alt.Axis(format=MINUTES, labelOverlap=True, tickCount=6))
+        x=alt.X("when:T", title=None, scale=UTC, axis=alt.Axis(format=MINUTES, labelOverlap=True, labelFlush=True, tickCount=6))
     )
     lines = base.mark_line(point=alt.OverlayMarkDef(size=60), strokeWidth=2).encode(
         y=alt.Y("size:Q", title="effect / threshold"),
-        color=alt.Color("check:N", title=None, scale=alt.Scale(scheme="tableau20")),
+        color=alt.Color("check:N", scale=alt.Scale(scheme="tableau20"), legend=BELOW),
         tooltip=[
             "check:N",
             "when:T",
@@ -170,7 +180,7 @@ def drift_over_time(rows: Sequence[dict[str, Any]]) -> Layers:
         .encode(y="size:Q")
     )
     bound = base.mark_rule(strokeDash=[4, 4], color=GREY).encode(x=alt.value(0), x2=alt.value("width"), y=alt.datum(1.0))
-    return alt.layer(bound, lines, marks).properties(height=320)
+    return alt.layer(bound, lines, marks).properties(height=320 + ROW * len({row["check"] for row in rows}))
 
 
 def round_trips(rows: Sequence[dict[str, Any]]) -> alt.Chart:
@@ -179,9 +189,14 @@ def round_trips(rows: Sequence[dict[str, Any]]) -> alt.Chart:
         alt.Chart(pd.DataFrame(rows[-60:]))
         .mark_bar(width=6)
         .encode(
-            x=alt.X("number:Q", title="call", axis=alt.Axis(tickMinStep=1)),
-            y=alt.Y("ms:Q", title="ms, including this client"),
-            color=alt.Color("what:N", title=None, scale=alt.Scale(domain=["list", "event"], range=[BLUE, ORANGE])),
+            x=alt.X("number:Q", title="call", axis=alt.Axis(tickMinStep=1, format="d")),
+            y=alt.Y("ms:Q", title="ms"),
+            color=alt.Color(
+                "what:N",
+                title=None,
+                scale=alt.Scale(domain=["list", "event"], range=[BLUE, ORANGE]),
+                legend=alt.Legend(orient="bottom"),
+            ),
             tooltip=["what:N", alt.Tooltip("ms:Q", format=".1f")],
         )
         .properties(height=180)
@@ -198,7 +213,7 @@ def course(found: dict[str, list[float]], decided_at: int | None, colour: str) -
     y = alt.Y("low:Q", title="difference per user", scale=alt.Scale(domain=domain, clamp=True))
     band = base.mark_area(opacity=0.2, color=colour).encode(y=y, y2="high:Q")
     line = base.mark_line(color=colour, strokeWidth=2.2, clip=True).encode(y="difference:Q")
-    zero = alt.Chart(pd.DataFrame({"y": [0.0]})).mark_rule(color="black", opacity=0.6).encode(y="y:Q")
+    zero = alt.Chart(pd.DataFrame({"y": [0.0]})).mark_rule(color=GREY).encode(y="y:Q")
     layers = [band, line, zero]
     if decided_at is not None:
         layers.append(alt.Chart(pd.DataFrame({"x": [decided_at]})).mark_rule(color=colour, strokeDash=[3, 3]).encode(x="x:Q"))

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 import streamlit as st
 
 from configs.serving import DemoSettings
+from configs.settings import NounSettings
 from infra.registry import ModelRef, Promotion
 from infra.storage import open_store
+from infra.version_names import short_version
 from serving.demo.explained import LoadedVersion
-from serving.demo.look import short
-from serving.demo.store_view import Histories, StoreView
+from serving.demo.held_out import EvaluatedRequests
+from serving.demo.histories import Histories, read_histories
+from serving.demo.store_view import DriftRecord, StoreView
 from serving.reranking import Rules
 
 __all__ = ["SETTINGS", "Context", "context_of"]
@@ -47,13 +50,31 @@ class Context:
         entries = self.promotions()
         return entries[-1].version if entries else None
 
+    def short(self, version: str) -> str:
+        """Return the short form of a version's name, with as many digits as tell it from the others."""
+        return short_version(version, [ref.version for ref in self.versions()])
+
+    def nouns(self, ref: ModelRef | None = None) -> NounSettings:
+        """Return the team's words, as they are in the data of a version; by default, the newest one."""
+        ref = ref or next(iter(self.versions()), None)
+        schema = (None if ref is None else self.view.json_of(ref, "schema.json")) or {}
+        return NounSettings.model_validate(schema.get("nouns", {}))
+
     def load(self, ref: ModelRef) -> LoadedVersion:
-        with st.spinner(f"Loading {short(ref.version)} ..."):
+        with st.spinner(f"Loading {self.short(ref.version)} ..."):
             return _loaded(self._key, ref.version, self, ref)
 
     def histories(self, dataset: str) -> Histories:
         with st.spinner("Reading users ..."):
             return _histories(self._key, dataset, self)
+
+    def evaluated(self, ref: ModelRef) -> EvaluatedRequests | None:
+        """Return the test requests of a version, or None if it stores none."""
+        return _evaluated(self._key, ref.version, self, ref)
+
+    def drift(self) -> list[DriftRecord]:
+        """Return the drift measurements, oldest first. They are refreshed after `refresh_s`."""
+        return _drift(self._key, self, _tick(self.settings.refresh_s))
 
     def rules(self) -> Rules:
         """Return the rules that are currently in the file."""
@@ -64,7 +85,7 @@ class Context:
         """Return the label of a version in a list of choices."""
         mark = "★ " if ref.version == self.champion() else ""
         ndcg = ref.metrics.get("ndcg@10")
-        return f"{mark}{short(ref.version)} · {ref.kind}" + (f" · NDCG@10 {ndcg:.3f}" if ndcg is not None else "")
+        return f"{mark}{self.short(ref.version)} · {ref.kind}" + (f" · NDCG@10 {ndcg:.3f}" if ndcg is not None else "")
 
 
 def context_of(settings: DemoSettings | None = None) -> Context:
@@ -87,7 +108,17 @@ def _listed(key: tuple[str, str], _context: Context, tick: int) -> tuple[list[Mo
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _histories(key: tuple[str, str], dataset: str, _context: Context) -> Histories:
-    return _context.view.histories(dataset, _context.settings.work_dir)
+    return read_histories(_context.view.store, dataset, _context.settings.work_dir)
+
+
+@st.cache_resource(max_entries=LOADED, show_spinner=False)
+def _evaluated(key: tuple[str, str], version: str, _context: Context, _ref: ModelRef) -> EvaluatedRequests | None:
+    return _context.view.evaluated(_ref)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _drift(key: tuple[str, str], _context: Context, tick: int) -> list[DriftRecord]:
+    return _context.view.drift()
 
 
 @st.cache_resource(max_entries=LOADED, show_spinner=False)

@@ -6,20 +6,22 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import streamlit as st
 
 from configs.errors import NotFoundError
+from configs.settings import NounSettings
 from infra.pages import escaped
 from models.identity import number_of
 from serving.catalogue import Attribute
 from serving.demo.context import Context
 from serving.demo.explained import Filters, LoadedVersion
-from serving.demo.look import when
+from serving.demo.held_out import HeldOut
+from serving.demo.histories import NO_EVENTS, Events, Histories
 
 __all__ = ["GAPS", "Asked", "choose_filters", "choose_history", "choose_version"]
 
 REAL, OWN = "A real user", "Build a history"
+AS_IT_WAS = "as it was"
 MOST_VALUES = 1000  # of an attribute, to choose from
 STEP_S = 3600  # time between the events of a built history
 GAPS = {
@@ -38,15 +40,15 @@ GAPS = {
 class Asked:
     """A history, oldest first, and the time of the request. Items and users are numbers."""
 
-    user: int  # -1 for a built history
-    item_ids: npt.NDArray[np.int64]
-    times: npt.NDArray[np.int64]
+    user: int  # -1 for a built history and for a user who is not in the data
+    events: Events
     now: int
+    hidden: HeldOut | None = None  # what came next in truth, if it is known and not part of the history
 
     @property
     def last(self) -> int:
         """The time of the last event, or of the request if the history is empty."""
-        return int(self.times[-1]) if len(self.times) else self.now
+        return int(self.events.times[-1]) if len(self.events.times) else self.now
 
 
 def choose_version(context: Context, label: str = "Model version", place: int = 0, key: str = "version") -> LoadedVersion:
@@ -67,10 +69,14 @@ def choose_version(context: Context, label: str = "Model version", place: int = 
 def choose_history(context: Context, loaded: LoadedVersion) -> Asked:
     """Show the selection of a history and of the request's time."""
     how = st.segmented_control("History", [REAL, OWN], default=REAL, key="how", label_visibility="collapsed") or REAL
-    user, item_ids, times = _real(context, loaded) if how == REAL else (-1, *_own(loaded))
-    gap = st.select_slider("Time until the request", list(GAPS), key="gap", help="Time since the last event of the history.")
-    last = int(times[-1]) if len(times) else int(time.time())
-    return Asked(user, item_ids, times, last + GAPS[gap])
+    user, events, hidden = _real(context, loaded) if how == REAL else (-1, _own(loaded), None)
+    last = int(events.times[-1]) if len(events.times) else int(time.time())
+    gaps = GAPS if hidden is None else {AS_IT_WAS: max(hidden.asked_at - last, 0) if len(events.times) else 0} | GAPS
+    gap = st.select_slider(
+        "Time until the request", list(gaps), key=f"gap {next(iter(gaps))}", help="Time since the last event of the history."
+    )
+    now = hidden.asked_at if hidden is not None and not len(events.times) else last
+    return Asked(user, events, now + gaps[gap], hidden)
 
 
 def choose_filters(loaded: LoadedVersion) -> tuple[int, Filters]:
@@ -101,44 +107,78 @@ def _values(name: str, attribute: Attribute) -> tuple[str | float, ...]:
     return () if chosen == ends else (float(chosen[0]), float(chosen[1]))
 
 
-def _real(context: Context, loaded: LoadedVersion) -> tuple[int, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _real(context: Context, loaded: LoadedVersion) -> tuple[int, Events, HeldOut | None]:
+    """Show the selection of a user. Return the user, what the model is told, and what came next in truth."""
+    nouns = loaded.nouns
     try:
         histories = context.histories(loaded.ref.dataset)
     except NotFoundError as error:
         st.info(escaped(str(error)))
-        return (-1, *_own(loaded))
-    # Sampled with a fixed seed, so that the list of users stays the same while the page is used.
-    count = min(context.settings.users, len(histories.user_ids))
-    drawn = np.sort(np.random.default_rng(0).choice(len(histories.user_ids), count, replace=False))
-    nouns, lengths = loaded.nouns, histories.lengths
-    labels = {
-        f"{nouns.user} {histories.id_of(int(place))} · {int(lengths[place]):,} {nouns.events}": int(place) for place in drawn
-    }
-    chosen = st.selectbox(nouns.user.capitalize(), list(labels), key="user")
-    user = int(histories.user_ids[labels[chosen]]) if chosen in labels else -1
-    named = st.text_input(f"Or the id of any {nouns.user}", key="any user").strip()
-    if named:
-        found = _number(named, loaded)
-        if found is None or not len(histories.of(found)[0]):
-            st.caption(escaped(f"The dataset has no {nouns.user} {named}; the chosen one is shown."))
-        else:
-            user = found
-    item_ids, times = histories.of(user)
-    if not len(item_ids):
-        return user, item_ids, times
-    events = nouns.event if len(item_ids) == 1 else nouns.events
-    st.caption(escaped(f"{len(item_ids):,} {events} from {when(int(times[0]))} to {when(int(times[-1]))} UTC"))
-    return user, item_ids, times
+        return -1, _own(loaded), None
+    if not len(histories.user_ids):
+        st.info(escaped(f"The dataset has no {nouns.users}."))
+        return -1, NO_EVENTS, None
+    left, right = st.columns([2, 1], vertical_alignment="bottom")
+    if "user" not in st.session_state:
+        st.session_state["user"] = _drawn(histories, context.settings.users, 0)
+    right.button(f"Another {nouns.user}", on_click=_draw_next, args=(histories, context.settings.users), width="stretch")
+    named = left.text_input(f"Id of the {nouns.user}", key="user").strip()
+    user = _number(named, loaded)
+    events = NO_EVENTS if user is None else histories.of(user)
+    if user is None or not len(events.times):
+        st.info(_unknown(named, user is None, nouns))
+        return -1, NO_EVENTS, None
+    requests = context.evaluated(loaded.ref)
+    found = None if requests is None else requests.hide(user, histories)
+    if found is None:
+        return user, events, None
+    told = st.toggle(
+        escaped(f"Hide the {nouns.event} that the model was tested on"),
+        value=True,
+        key="hide",
+        help=escaped(
+            f"The model never learnt this {nouns.event}. Hidden, it shows whether the model foresees it; otherwise the list is what "
+            f"would be recommended after all {nouns.events}."
+        ),
+    )
+    return (user, *found) if told else (user, events, None)
+
+
+def _unknown(named: str, malformed: bool, nouns: NounSettings) -> str:
+    """Say why there is no history, and what is shown instead."""
+    if not named:
+        why = f"Type the id of a {nouns.user}."
+    elif malformed:
+        why = f"{named} cannot be an id: the ids of {nouns.users} are whole numbers in this data."
+    else:
+        why = f"The data of this version has no {nouns.user} {named}."
+    return escaped(f"{why} The list below is the one for a new {nouns.user}, of whom nothing is known yet.")
+
+
+def _drawn(histories: Histories, users: int, number: int) -> str:
+    """Return the id of one of some users. They are drawn with a fixed seed, so that the order is always the same."""
+    count = min(users, len(histories.user_ids))
+    places = np.random.default_rng(0).choice(len(histories.user_ids), count, replace=False)
+    return str(histories.id_of(int(places[number % count])))
+
+
+def _draw_next(histories: Histories, users: int) -> None:
+    st.session_state["drawn"] = st.session_state.get("drawn", 0) + 1
+    st.session_state["user"] = _drawn(histories, users, st.session_state["drawn"])
 
 
 def _number(named: str, loaded: LoadedVersion) -> int | None:
     """Return the number of a user by the team's id, or None if the id cannot be one."""
     if loaded.catalogue.schema.ids.user_id == "text":
         return number_of(named)
-    return int(named) if named.isascii() and named.isdigit() and len(named) < 19 else None
+    digits = named.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
+        return None
+    number = int(named)
+    return number if -(2**63) <= number < 2**63 else None
 
 
-def _own(loaded: LoadedVersion) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _own(loaded: LoadedVersion) -> Events:
     built: list[int] = st.session_state.setdefault("built", [])
     nouns = loaded.nouns
     text = st.text_input(f"Search {nouns.items}", key="search", placeholder=f"for example: {loaded.example()}")
@@ -161,4 +201,4 @@ def _own(loaded: LoadedVersion) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.i
             st.button(f"✕ {escaped(name)}", key=f"drop {number}", on_click=built.remove, args=(number,), width="stretch")
     now = int(time.time()) // STEP_S * STEP_S
     times = now - STEP_S * np.arange(len(built) - 1, -1, -1, dtype=np.int64)
-    return np.array(built, np.int64), times
+    return Events(np.array(built, np.int64), times)

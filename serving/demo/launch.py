@@ -11,18 +11,22 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from configs.serving import DemoSettings
-from infra.pages import BLUE, GROUND, INK
+from infra.pages import BLUE, DARK, DARK_PAGE, GROUND, INK
 
 __all__ = ["command", "environment", "run"]
 
 APP = Path(__file__).with_name("app.py")
 THEME = {
-    "base": "light",
-    "primaryColor": BLUE,
-    "secondaryBackgroundColor": GROUND,
-    "textColor": INK,
     "baseRadius": "small",
+    "light.primaryColor": BLUE,
+    "light.secondaryBackgroundColor": GROUND,
+    "light.textColor": INK,
+    "dark.primaryColor": DARK["blue"],
+    "dark.backgroundColor": DARK_PAGE,
+    "dark.secondaryBackgroundColor": DARK["ground"],
+    "dark.textColor": DARK["ink"],
 }
+"""A browser that asks for dark pages gets them."""
 
 
 def run(settings: DemoSettings) -> None:
@@ -40,6 +44,7 @@ def command(settings: DemoSettings) -> list[str]:
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
+        "runner.magicEnabled": "false",  # it would draw strings that document constants
         **{f"theme.{name}": value for name, value in THEME.items()},
     }
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]

@@ -1,52 +1,18 @@
-"""Reads a store for the demo: versions, decisions, promotions, drift, and histories of real users."""
+"""Reads a store for the demo: versions, what they were made from and tested on, decisions, promotions and drift."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow.parquet as pq
-
-from configs.errors import NotFoundError, VersionCorruptError
-from infra.digests import sha256_of
+from configs.errors import NotFoundError
 from infra.registry import PAGE, ModelRef, ModelRegistry, Promotion, read_json
 from infra.storage import Store
-from models.columns import Columns
-from models.histories import Histories as UserHistories
+from serving.demo.held_out import EvaluatedRequests
 
-__all__ = ["DriftRecord", "Histories", "StoreView"]
-
-IntArray = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Histories:
-    """Events of all users of a dataset, by user, oldest first."""
-
-    user_ids: IntArray  # (U,) the numbers of the users, ascending
-    offsets: IntArray  # (U + 1,)
-    item_ids: IntArray  # (N,)
-    times: IntArray  # (N,) UTC seconds
-    id_of: Callable[[int], int | str]  # the team's id of the user at a place
-
-    def of(self, user: int) -> tuple[IntArray, IntArray]:
-        """Return the items and times of one user; empty if the user is not in the dataset."""
-        place = int(np.searchsorted(self.user_ids, user))
-        if place == len(self.user_ids) or self.user_ids[place] != user:
-            return np.empty(0, np.int64), np.empty(0, np.int64)
-        rows = slice(int(self.offsets[place]), int(self.offsets[place + 1]))
-        return self.item_ids[rows], self.times[rows]
-
-    @property
-    def lengths(self) -> IntArray:
-        return np.diff(self.offsets)
+__all__ = ["DriftRecord", "StoreView"]
 
 
 @dataclass(frozen=True)
@@ -88,68 +54,48 @@ class StoreView:
         return None if content is None else content.decode()
 
     def drift(self) -> list[DriftRecord]:
-        """Return all drift measurements of all datasets, oldest first."""
+        """Return the drift measurements of this model, oldest first. Early ones do not say which model they are of."""
         keys = set(self.store.list("drift/"))
         found = []
         for key in sorted(key for key in keys if key.endswith(".json")):
             _, name, version, stamp = key.removesuffix(".json").split("/")
             page = key.removesuffix(".json") + ".html"
             result = read_json(self.store.get(key), self.store.uri(key))
-            found.append(DriftRecord(f"{name}/{version}", _time_of(stamp), result, page if page in keys else None))
+            if result.get("model_name") in (None, "", self.model_name):
+                found.append(DriftRecord(f"{name}/{version}", _time_of(stamp), result, page if page in keys else None))
         return sorted(found, key=lambda record: record.when)
 
-    def histories(self, dataset: str, work_dir: Path) -> Histories:
-        """Return the events of a dataset version `name/version`, or the latest events of its users if it is stored in parts.
+    def evaluated(self, ref: ModelRef) -> EvaluatedRequests | None:
+        """Return the test requests of a version, or None if it stores none. Raises VersionCorruptError if they were edited."""
+        content = self._registry.read_file(ref, "ranks.parquet")
+        if content is None:
+            return None
+        return EvaluatedRequests.read(content, self.lineage(ref)["settings"].get("evaluation", {}))
 
-        Args:
-            dataset: The version.
-            work_dir: Folder for a copy of stored histories.
+    def lineage(self, ref: ModelRef) -> dict[str, Any]:
+        """Return what a version was made from: settings, time, cost, hardware. Raises VersionCorruptError if it was edited."""
+        found: dict[str, Any] = self._registry.manifest(ref.name, ref.version)["lineage"]
+        return found
 
-        Raises:
-            NotFoundError: If it is not in the store, or is stored in parts without histories.
-            VersionCorruptError: If it was edited.
-        """
-        prefix = f"datasets/{dataset}"
+    def decision(self, ref: ModelRef) -> dict[str, Any]:
+        """Return the newest decision on a version. Raises VersionCorruptError if it was edited."""
+        later = self._registry.later_decisions(ref.name, ref.version)
+        return later[-1][1] if later else self._registry.decision(ref)
+
+    def dataset(self, dataset: str) -> dict[str, Any] | None:
+        """Return the manifest of a dataset version `name/version`, or None if the store no longer has it."""
+        key = f"datasets/{dataset}/manifest.json"
         try:
-            manifest = read_json(self.store.get(f"{prefix}/manifest.json"), self.store.uri(prefix))
-        except NotFoundError as error:
-            raise NotFoundError(f"The dataset {dataset} is no longer in the store: build a history by hand.") from error
-        if "files" not in manifest:  # a version that files of a landing zone were added to
-            return self._stored_histories(dataset, work_dir)
-        file = self._parquet(f"{prefix}/interactions.parquet", manifest)
-        names = [Columns.stored_as(name, file.schema_arrow.names) for name in (Columns.USER, Columns.ITEM, Columns.TIME)]
-        table = file.read(names)
-        users, items, times = (table[name].to_numpy().astype(np.int64) for name in names)
-        order = np.lexsort((times, users))
-        users = users[order]
-        starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else np.empty(0, np.int64)
-        ids: Sequence[int | str] = users[starts].tolist()
-        if "user_ids.parquet" in manifest["files"]:
-            named = self._parquet(f"{prefix}/user_ids.parquet", manifest).read()
-            texts = dict(zip(named[Columns.USER].to_pylist(), named[Columns.EXTERNAL_ID].to_pylist(), strict=True))
-            ids = [texts[user] for user in ids]
-        return Histories(users[starts], np.r_[starts, len(users)].astype(np.int64), items[order], times[order], ids.__getitem__)
+            return dict(read_json(self.store.get(key), self.store.uri(key)))
+        except NotFoundError:
+            return None
 
-    def _stored_histories(self, dataset: str, work_dir: Path) -> Histories:
-        name = dataset.partition("/")[0]
-        keys = list(self.store.list(f"histories/{name}/"))
-        if not keys:
-            raise NotFoundError(
-                f"The dataset {dataset} is stored in parts, and its users' histories are not: run `recsys data histories`, or build a "
-                "history by hand."
-            )
-        file = keys[-1].rpartition("/")[2]
-        path = self.store.local_file(keys[-1]) or work_dir / "histories" / name / file
-        if not path.exists():
-            self.store.fetch(keys[-1], path)
-        found = UserHistories.open(path, file)
-        return Histories(found.users, found.offsets, found.items, found.times, found.id_of)
-
-    def _parquet(self, key: str, manifest: dict[str, Any]) -> pq.ParquetFile:
-        content = self.store.get(key)
-        if sha256_of(content) != manifest["files"][key.rpartition("/")[2]]:
-            raise VersionCorruptError(f"{self.store.uri(key)} differs from its manifest: it was changed after it was stored.")
-        return pq.ParquetFile(io.BytesIO(content))
+    def newest_dataset(self, name: str) -> tuple[str, dict[str, Any]] | None:
+        """Return the dataset version of this name that was made last, as `name/version`, with its manifest."""
+        keys = [key for key in self.store.list(f"datasets/{name}/") if key.endswith("/manifest.json")]
+        versions = [key.removeprefix("datasets/").removesuffix("/manifest.json") for key in keys]
+        found = [(version, manifest) for version in versions if (manifest := self.dataset(version)) is not None]
+        return max(found, key=lambda each: (each[1].get("number", 0), each[1].get("created", 0.0)), default=None)
 
     @cached_property
     def place(self) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import streamlit as st
 
 from infra.pages import escaped
-from serving.demo import Context, Explained, cards, charts, choose_filters, choose_history, choose_version, short
+from serving.demo import Context, Explained, cards, charts, choose_filters, choose_history, choose_version
 
 __all__ = ["show"]
 
@@ -17,13 +17,11 @@ DEEP = 100  # number of items of each list that the charts compare
 
 def show(context: Context) -> None:
     """Draw the page."""
-    st.title("Two versions side by side")
     with st.sidebar:
         left = choose_version(context, "Left", 0, "left")
         right = choose_version(context, "Right", 1, "right")
-        asked = choose_history(context, left)
-        st.divider()
         k, only = choose_filters(left)
+    asked = choose_history(context, left)
     rules = context.rules()
     # What one of the two does not have cannot be asked of both.
     kept = {
@@ -36,7 +34,7 @@ def show(context: Context) -> None:
         attributes=[(name, values) for name, values in kept.items() if values and name in right.catalogue.attributes],
     )
     sides = [
-        loaded.recommend(asked.item_ids, asked.times, asked.now, rules, k=max(k, DEEP), only=only, user=asked.user)
+        loaded.recommend(asked.events.item_ids, asked.events.times, asked.now, rules, k=max(k, DEEP), only=only, user=asked.user)
         for loaded in (left, right)
     ]
     ids, nouns = [[item.item_id for item in items] for items in sides], left.nouns
@@ -48,10 +46,16 @@ def show(context: Context) -> None:
     )
     for column, loaded, items, other in zip(st.columns(2, gap="large"), (left, right), sides, ids[::-1], strict=True):
         with column:
-            st.subheader(f"{short(loaded.ref.version)} · {escaped(loaded.ref.kind)}")
+            st.subheader(f"{context.short(loaded.ref.version)} · {escaped(loaded.ref.kind)}")
             # Compare numbers, because two versions may use different indices for one item.
             places = [_index(items, number) for number in other[:k]]
-            cards(items[:k], places, noun=nouns.item, detail=False)
+            cards(
+                items[:k],
+                places,
+                noun=nouns.item,
+                detail=False,
+                marked=asked.hidden.item_id if asked.hidden is not None else None,
+            )
     one, two = st.columns(2, gap="large")
     with one:
         st.subheader("Agreement")

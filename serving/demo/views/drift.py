@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import streamlit as st
 
+from configs.settings import NounSettings
 from infra.pages import escaped
-from serving.demo import Context, DriftRecord, charts, plain_table
+from infra.version_names import shortened
+from serving.demo import Context, DriftRecord, charts, drift_answer, plain_table
 
 __all__ = ["show"]
 
 
 def show(context: Context) -> None:
     """Draw the page."""
-    st.title("Drift")
-    records = context.view.drift()
+    records = context.drift()
     if not records:
         st.info("Drift has not been measured yet. `recsys monitor` compares the newest events with the champion's reference.")
         return
     last = records[-1]
-    one, two, three, four = st.columns(4)
-    checks = last.result["checks"]
-    one.metric("Newest slice", last.result["verdict"])
-    two.metric("Checks that drifted", f"{sum(check['verdict'] == 'drifted' for check in checks)} of {len(checks)}")
-    three.metric("Events in the slice", f"{last.result['rows']:,}")
-    live = last.result["live"]
-    four.metric(
-        "Champion's NDCG@10 on new events", f"{live['live']['ndcg_at_10']:.4f}" if live and live["live"] else "not measured"
-    )
+    _say(last, context.nouns())
     rows = [
         {
             "when": record.when,
@@ -49,16 +42,29 @@ def show(context: Context) -> None:
         )
         st.altair_chart(charts.drift_over_time(rows), width="stretch")
     st.subheader("One measurement")
-    labels = {
-        f"{record.when:%Y-%m-%d %H:%M:%S} UTC · {record.dataset} · {record.result['verdict']}": record
-        for record in reversed(records)
-    }
-    _record(context, labels[st.selectbox("Measurement", list(labels))])
+    chosen = st.selectbox(
+        "Measurement", records[::-1], format_func=lambda record: f"{record.when:%Y-%m-%d %H:%M:%S} UTC · {_found(record)}"
+    )
+    _record(context, chosen)
+
+
+def _say(last: DriftRecord, nouns: NounSettings) -> None:
+    """Say what the newest measurement found, with its figures if there was something to measure."""
+    mark, answer, details = drift_answer(last.result, nouns)
+    text = escaped(answer) + "".join(f"\n- {escaped(detail)}" for detail in details)
+    {"good": st.success, "bad": st.error, "open": st.info}[mark](text)
+    if not last.result["rows"]:
+        return
+    one, two, three = st.columns(3)
+    checks, live = last.result["checks"], last.result["live"]
+    one.metric("Checks that drifted", f"{sum(check['verdict'] == 'drifted' for check in checks)} of {len(checks)}")
+    two.metric(f"New {nouns.events}", f"{last.result['rows']:,}")
+    three.metric("Champion's NDCG@10 on them", f"{live['live']['ndcg_at_10']:.4f}" if live and live["live"] else "not measured")
 
 
 def _record(context: Context, record: DriftRecord) -> None:
     for reason in record.result["reasons"] or ["Nothing has moved beyond its threshold."]:
-        st.markdown(f"- {escaped(reason)}")
+        st.markdown(f"- {escaped(shortened(reason))}")
     plain_table(
         [
             {
@@ -76,6 +82,12 @@ def _record(context: Context, record: DriftRecord) -> None:
     )
     if record.page is not None and st.toggle("Show the report"):
         st.iframe(context.view.store.get(record.page).decode(), height=1000)
+
+
+def _found(record: DriftRecord) -> str:
+    """Return the verdict of a measurement, which is none if no event was newer than the champion."""
+    nothing = not record.result["rows"] and record.result.get("champion")
+    return "nothing new since the champion was trained" if nothing else str(record.result["verdict"])
 
 
 def _figure(value: float | None) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import streamlit as st
 
 from infra.pages import escaped
-from serving.demo import GAPS, Context, ServerLink, as_said, charts, plain_table, short, when
+from infra.version_names import short_version
+from serving.demo import GAPS, Context, ServerLink, as_said, charts, plain_table, when
 
 __all__ = ["show"]
 
@@ -24,7 +25,6 @@ NOBODY = "9000000"  # no user of MovieLens has this id, nor one like it
 
 def show(context: Context) -> None:
     """Draw the page."""
-    st.title("Live")
     link = ServerLink(context.settings)
     models = link.models().content
     served = [model["version"] for model in models["served"]]
@@ -35,7 +35,9 @@ def show(context: Context) -> None:
     with st.sidebar:
         given = st.text_input(f"Id of the {nouns['user']}", value=NOBODY, key="live user").strip()
         own = "the user's own"
-        version = st.selectbox("Version", [own, *served], format_func=lambda v: v if v == own else short(v), key="live version")
+        version = st.selectbox(
+            "Version", [own, *served], format_func=lambda v: v if v == own else short_version(v), key="live version"
+        )
         gap = st.select_slider("Time until the request", list(GAPS), key="live gap", help="Time from now.")
         k = st.slider("How many", 5, 30, 10, key="live k")
         text = st.text_input(f"Search {nouns['items']}", key="live search", placeholder=f"find any {nouns['item']}")
@@ -55,7 +57,7 @@ def show(context: Context) -> None:
     one, two, three, four = st.columns(4)
     one.metric("Computed from", SOURCES[found["source"]])
     two.metric("Events used", found["events"])
-    three.metric("Version", short(found["version"]))
+    three.metric("Version", short_version(found["version"]))
     four.metric("Round trip", f"{answer.ms:.1f} ms")
     if found["experiment"]:
         st.caption(
@@ -76,9 +78,9 @@ def show(context: Context) -> None:
         st.subheader("Round trips of this session")
         st.altair_chart(charts.round_trips(timings), width="stretch")
         st.subheader("On the server")
-        plain_table([{"version": short(m["version"]), "role": m["role"], "model": m["kind"], "bytes of a state": m["state_bytes"]} for m in models["served"]])  # fmt: skip
+        plain_table([{"version": short_version(m["version"]), "role": m["role"], "model": m["kind"], "bytes of a state": m["state_bytes"]} for m in models["served"]])  # fmt: skip
         for refused in models["refused"]:
-            st.warning(f"{short(refused['version'])} was refused: {escaped(refused['reason'])}")
+            st.warning(f"{short_version(refused['version'])} was refused: {escaped(refused['reason'])}")
 
 
 def _items(link: ServerLink, user: int | str, items: list[dict[str, Any]], where: str) -> None:

@@ -9,7 +9,8 @@ import streamlit as st
 
 from infra.pages import escaped
 from infra.registry import ModelRef
-from serving.demo import Context, charts, plain_table, short
+from infra.version_names import shortened
+from serving.demo import Context, charts, plain_table
 
 __all__ = ["show"]
 
@@ -19,7 +20,6 @@ MARKS = {"passed": "✓ passed", "failed": "✗ failed"}
 
 def show(context: Context) -> None:
     """Draw the page."""
-    st.title("Pipeline")
     refs, entries, champion = context.versions(), context.promotions(), context.champion()
     if not refs:
         st.info(
@@ -27,9 +27,9 @@ def show(context: Context) -> None:
         )
         return
     for version, reason in context.damaged().items():
-        st.error(escaped(f"{version}: {reason}"))
+        st.error(escaped(shortened(f"{version}: {reason}")))
     one, two, three, four = st.columns(4)
-    one.metric("Champion", short(champion) if champion else "none")
+    one.metric("Champion", context.short(champion) if champion else "none")
     two.metric("Versions", len(refs))
     three.metric("Promotions", sum(entry.kind != "rollback" for entry in entries))
     four.metric("Rollbacks", sum(entry.kind == "rollback" for entry in entries))
@@ -38,7 +38,7 @@ def show(context: Context) -> None:
         starts = [datetime.fromisoformat(entry.when) for entry in entries]
         ended = charts.ends(starts, datetime.now(UTC))
         rows = [
-            {"version": short(entry.version), "start": start, "end": end, "kind": entry.kind, "reason": entry.reason}
+            {"version": context.short(entry.version), "start": start, "end": end, "kind": entry.kind, "reason": entry.reason}
             for entry, start, end in zip(entries, starts, ended, strict=True)
         ]
         st.altair_chart(charts.champions(rows), width="stretch")
@@ -80,7 +80,7 @@ def _intervals(context: Context, ref: ModelRef, metric: str) -> list[dict[str, A
         return []
     return [
         {
-            "version": short(ref.version),
+            "version": context.short(ref.version),
             "model": model,
             "value": parts["all"][metric],
             "low": evaluation["intervals"][model][metric][0],
@@ -98,9 +98,9 @@ def _decision(context: Context, refs: list[ModelRef]) -> None:
     decision = context.view.json_of(ref, "decision.json") or {}
     outcome = decision.get("outcome", "none")
     say = {"promoted": st.success, "held": st.error}.get(outcome, st.warning)
-    say(f"**{escaped(outcome.capitalize())}.** {escaped(' '.join(decision.get('reasons', [])))}")
+    say(f"**{escaped(outcome.capitalize())}.** {escaped(shortened(' '.join(decision.get('reasons', []))))}")
     for warning in decision.get("warnings", []):  # an earlier version stored none
-        st.warning(escaped(warning))
+        st.warning(escaped(shortened(warning)))
     rules = decision.get("rules", [])
     if rules:
         plain_table(

@@ -16,12 +16,20 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
+from serving.demo.app import PAGES
 from tests.ports import reserved_port
 from tests.serving.demo.conftest import lively  # noqa: F401  the same store as the fast tests
 
 pytestmark = pytest.mark.full
+CUT = """() => {
+  const width = document.documentElement.clientWidth, main = document.querySelector("[data-testid=stMain]");
+  const wide = [document.documentElement, main].filter((each) => each.scrollWidth > each.clientWidth);
+  const shown = [...main.querySelectorAll("*")].filter((each) => each.getClientRects().length && each.innerText);
+  return [...wide, ...shown.filter((each) => each.getBoundingClientRect().right > width + 1)].map((each) => each.outerHTML.slice(0, 200));
+}"""
+"""The elements of a page that are wider than the screen."""
 
 
 def started(arguments: list[str], ready: str, log: Path) -> subprocess.Popen[bytes]:
@@ -126,6 +134,7 @@ def test_a_user_can_be_picked_and_the_time_changed(page: Page, address: str) -> 
     visit(page, address, "", "What comes next")
     expect(page.locator(".item")).to_have_count(10)
     assert "close to" in page.locator(".item .why").first.inner_text()
+    expect(page.locator(".truth")).to_contain_text("SS4Rec had it at rank")
     drawn(page, 2)
     shot(page, "recommend")
     first = films(page)
@@ -135,8 +144,12 @@ def test_a_user_can_be_picked_and_the_time_changed(page: Page, address: str) -> 
         slider.press("ArrowRight")
     expect(page.get_by_text("5 years").first).to_be_visible()
     later = changed(page, first)
-    choose(page, "User", 5)
+    page.get_by_role("button", name="Another user").click()
     changed(page, later)
+    user = page.get_by_label("Id of the user")
+    user.fill("nobody")
+    user.press("Enter")
+    expect(page.get_by_text("nobody cannot be an id")).to_be_visible()
 
 
 def test_titles_can_be_searched_and_a_history_built(page: Page, address: str) -> None:
@@ -158,6 +171,13 @@ def test_titles_can_be_searched_and_a_history_built(page: Page, address: str) ->
     shot(page, "built")
     page.get_by_role("button", name=f"✕ {title}").click()
     expect(page.get_by_text("No history yet")).to_be_visible()
+
+
+def test_the_latest_run_is_told(page: Page, address: str) -> None:
+    visit(page, address, "latest", "The latest run")
+    expect(page.locator(".chapter")).to_have_count(6)
+    expect(page.get_by_role("heading", name="What happens next?")).to_be_visible()
+    shot(page, "latest")
 
 
 def test_two_versions_can_be_compared(page: Page, address: str) -> None:
@@ -217,8 +237,25 @@ def test_every_page_can_be_reached_from_the_menu_and_nothing_fails_in_the_browse
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     visit(page, address, "", "What comes next")
-    for link, title in (("Side by side", "Two versions side by side"), ("Live", "Live"), ("Pipeline", "Pipeline"), ("Drift", "Drift"), ("A/B", "A/B experiments")):  # fmt: skip
-        page.get_by_role("link", name=link).click()
-        expect(page.get_by_role("heading", level=1)).to_have_text(title)
+    for name in list(PAGES)[1:]:
+        page.get_by_role("link", name=PAGES[name].title, exact=True).click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(PAGES[name].heading)
         settled(page)
     assert faults == []
+
+
+def test_a_phone_opens_the_menu_by_a_tap_and_every_page_fits(browser: Browser, address: str) -> None:
+    """The menu covered the button that opens it, and 36 pixels of every page."""
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, color_scheme="dark")
+    page = context.new_page()
+    visit(page, address, "", "What comes next")
+    assert page.evaluate("getComputedStyle(document.querySelector('.item')).backgroundColor") == "rgb(17, 22, 27)"
+    for name in [*list(PAGES)[1:], "recommend"]:
+        page.get_by_test_id("stExpandSidebarButton").tap()
+        page.get_by_role("link", name=PAGES[name].title, exact=True).tap()
+        expect(page.get_by_role("heading", level=1)).to_have_text(PAGES[name].heading)
+        settled(page)
+        if page.get_by_test_id("stSidebarCollapseButton").get_by_role("button").is_visible():
+            page.get_by_test_id("stSidebarCollapseButton").get_by_role("button").tap()
+        assert page.evaluate(CUT) == [], name
+    context.close()

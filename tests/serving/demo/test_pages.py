@@ -7,16 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from configs.errors import NotFoundError
+from configs.errors import NotFoundError, StoreError
 from configs.serving import DemoSettings
+from infra.registry import ModelRegistry
 from infra.storage.local import LocalStore
+from infra.version_names import short_version
 from serving.demo.context import SETTINGS, context_of
+from serving.demo.histories import read_histories
 from serving.demo.launch import environment
-from serving.demo.store_view import StoreView
-from tests.tasks.world import World
+from tasks.datasets import store_histories
+from tests.tasks.landed import Place, events
+from tests.tasks.world import NAME, World
 
 TIMEOUT = 300
 ADD = "\\+ "
@@ -28,12 +34,9 @@ def page(name: str, settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv(SETTINGS, environment(settings)[SETTINGS])
 
     def script(name: str) -> None:
-        import importlib
-
         from serving.demo.app import draw
-        from serving.demo.context import context_of
 
-        draw(importlib.import_module(f"serving.demo.views.{name}").show, context_of())
+        draw(name)
 
     found = AppTest.from_function(script, default_timeout=TIMEOUT, args=(name,)).run()
     assert not found.exception, found.exception
@@ -51,25 +54,68 @@ def charts(app: AppTest) -> list[Any]:
 def test_a_real_users_list_has_reasons_rules_and_charts(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page("recommend", settings, monkeypatch)
     shown = html(app)
-    assert shown.count('class="item"') == 10
+    assert shown.count('<div class="item') == 10
     assert "close to" in shown and "by popularity" in shown and "lifted by" in shown
     assert ">comedies first<" in shown and any("Rules in the file: comedies first" in said.value for said in app.caption)
     assert len(charts(app)) == 2
     assert "★" in app.selectbox(key="version").value
-    before = shown
-    app.selectbox(key="user").select_index(3).run()
-    assert html(app) != before and not app.exception
+    user = app.text_input(key="user").value
+    next(each for each in app.button if each.label == "Another user").click().run()
+    assert app.text_input(key="user").value != user and html(app) != shown and not app.exception
+
+
+def test_what_came_next_in_truth_is_shown_with_the_rank_that_the_model_gave_it(
+    lively: tuple[World, DemoSettings], settings: DemoSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, _ = lively
+    champion = ModelRegistry(world.store).champion(NAME)
+    assert champion is not None
+    ranks = pd.read_parquet(world.store.folder / f"models/{NAME}/{champion.version}/ranks.parquet")
+    hit = ranks[(ranks["rank_ss4rec"] <= 3)].iloc[0]
+    app = page("recommend", settings.model_copy(update={"rules": None}), monkeypatch)
+    app.text_input(key="user").set_value(str(hit["user_id"])).run()
+    shown = html(app)
+    truth, *cards = shown.split('<div class="item')
+    assert f">rank {hit['rank_ss4rec']}</span> of " in truth and "It is in the top ten." in truth
+    assert f"popularity rank {hit['rank_popularity']}" in truth and "with the rating" in truth
+    (place,) = [place for place, card in enumerate(cards, 1) if "came next in truth" in card]
+    assert place == hit["rank_ss4rec"]  # the list is the one that the model gave then
+    table = shown.split("<tbody>")[1].split("</tbody>")[0]
+    assert table.count("<tr>") == 10 and table.count('data-name="rating" class="number"') == 10
+    app.toggle(key="hide").set_value(False).run()
+    assert not app.exception and "What came next in truth" not in html(app) and "came next in truth" not in html(app)
+
+
+def test_an_unknown_user_is_told_so_and_gets_the_list_of_new_users(
+    settings: DemoSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = page("recommend", settings, monkeypatch)
+    for named, said in (("999999", "has no user 999999"), ("Ann", "Ann cannot be an id"), ("", "Type the id")):
+        app.text_input(key="user").set_value(named).run()
+        assert said in app.info[0].value and "list below is the one for a new user" in app.info[0].value
+        assert "lifted by" not in html(app) and html(app).count('<div class="item') == 10 and not app.exception
+
+
+def test_the_legend_says_the_unit_and_the_sign_of_each_number(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = html(page("recommend", settings, monkeypatch))
+    for said in (
+        "A score has no unit",
+        "lower without it, such as +0.50",
+        "from -1 (opposite) to 1 (the same)",
+        "1 is the film with",
+    ):
+        assert said in shown
 
 
 def test_the_time_of_the_request_and_the_filters_change_the_list(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page("recommend", settings, monkeypatch)
     app.slider(key="k").set_value(5).run()
-    assert html(app).count('class="item"') == 5
+    assert html(app).count('<div class="item') == 5
     at_once = html(app)
-    app.select_slider(key="gap").set_value("5 years").run()
+    app.select_slider[0].set_value("5 years").run()
     assert html(app) != at_once
     app.multiselect(key="genres").select("Comedy").run()
-    films = [part for part in html(app).split('class="item"')[1:]]
+    films = [part for part in html(app).split('<div class="item')[1:]]
     assert films and all("Comedy" in part for part in films)
 
 
@@ -102,7 +148,7 @@ def test_two_versions_are_shown_side_by_side(settings: DemoSettings, monkeypatch
     left, right = app.selectbox(key="left").value, app.selectbox(key="right").value
     assert left != right and "★" in left
     shown = html(app)
-    assert shown.count('class="item"') == 20 and ("▲" in shown or "only here" in shown)
+    assert shown.count('<div class="item') == 20 and ("▲" in shown or "only here" in shown)
     assert len(charts(app)) == 2
     app.selectbox(key="right").set_value(left).run()
     assert any("10 of the first 10 films are in both" in caption.value for caption in app.caption)
@@ -115,7 +161,7 @@ def test_the_pipeline_shows_versions_decisions_and_the_log(
     world, _ = lively
     app = page("pipeline", settings, monkeypatch)
     shown = html(app)
-    assert world.first.version in shown and "the first" in shown and "better" in shown
+    assert short_version(world.first.version) in shown and "the first" in shown and "better" in shown
     assert [metric.value for metric in app.metric][1:] == ["2", "2", "0"]
     assert len(charts(app)) == 2
     app.segmented_control[0].set_value("HR@10").run()
@@ -127,7 +173,8 @@ def test_the_pipeline_shows_versions_decisions_and_the_log(
 
 def test_drift_is_shown_over_time_and_by_measurement(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page("drift", settings, monkeypatch)
-    assert app.metric[0].value == "drifted" and "rating has moved." in app.markdown[0].value
+    assert "has changed" in app.error[0].value and "rating has moved." in app.error[0].value
+    assert app.metric[0].value == "1 of 2" and "rating has moved." in app.markdown[0].value
     assert len(charts(app)) == 1
     app.toggle[0].set_value(True).run()
     assert app.get("iframe") and not app.exception
@@ -136,7 +183,7 @@ def test_drift_is_shown_over_time_and_by_measurement(settings: DemoSettings, mon
 
 
 def test_experiments_are_listed_assigned_and_reported(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = page("ab", settings, monkeypatch)
+    app = page("experiments", settings, monkeypatch)
     shown = html(app)
     assert "longer" in shown and "control 50%" in shown and "sample ratio" in shown
     assert "challenger is better than control" in app.success[0].value
@@ -148,7 +195,31 @@ def test_experiments_are_listed_assigned_and_reported(settings: DemoSettings, mo
     assert any("**control**" in each for each in said) and any("**challenger**" in each for each in said)
 
 
-@pytest.mark.parametrize("name", ["recommend", "compare", "pipeline", "drift"])
+def test_the_latest_run_is_told_and_an_earlier_one_can_be_chosen(
+    lively: tuple[World, DemoSettings], settings: DemoSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, _ = lively
+    app = page("latest", settings, monkeypatch)
+    shown = html(app)
+    assert shown.count('<section class="chapter') == 6 and "Nothing needs to be done" in shown
+    rows = pd.read_parquet(world.store.folder / world.newer.prefix / "interactions.parquet")
+    assert f"{len(rows):,} ratings by" in shown and "more than in the run before" in shown
+    app.selectbox(key="run").select_index(1).run()
+    assert "Another version has replaced it since" in html(app) and "newer ratings" in html(app) and not app.exception
+
+
+def test_a_store_that_lets_nobody_write_is_shown(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: Any) -> None:
+        raise StoreError(f"no rights to write {given[1:]}")
+
+    for name in ("put", "put_new", "claim", "delete"):
+        monkeypatch.setattr(LocalStore, name, refuse)
+    st.cache_resource.clear()
+    for name in ("recommend", "latest", "compare", "pipeline", "drift", "experiments"):
+        assert not [error.value for error in page(name, settings, monkeypatch).error if "no rights" in error.value]
+
+
+@pytest.mark.parametrize("name", ["recommend", "latest", "compare", "pipeline", "drift"])
 def test_a_page_says_that_the_store_is_empty(name: str, empty: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page(name, empty, monkeypatch)
     assert app.info and "recsys" in app.info[0].value and not app.error
@@ -158,15 +229,15 @@ def test_a_page_says_what_is_not_configured_or_missing(
     settings: DemoSettings, empty: DemoSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     nothing = settings.model_copy(update={"experiments": None})
-    assert "No experiments file" in page("ab", nothing, monkeypatch).info[0].value
+    assert "No experiments file" in page("experiments", nothing, monkeypatch).info[0].value
     no_outcomes = settings.model_copy(update={"outcomes": None})
-    assert any("No outcomes" in info.value for info in page("ab", no_outcomes, monkeypatch).info)
+    assert any("No outcomes" in info.value for info in page("experiments", no_outcomes, monkeypatch).info)
     no_log = settings.model_copy(update={"exposures": tmp_path})
-    assert "holds no exposures" in page("ab", no_log, monkeypatch).warning[0].value
+    assert "holds no exposures" in page("experiments", no_log, monkeypatch).warning[0].value
     (tmp_path / "none.yaml").write_text("{}")
     assert (
         "has no experiments"
-        in page("ab", settings.model_copy(update={"experiments": tmp_path / "none.yaml"}), monkeypatch).info[0].value
+        in page("experiments", settings.model_copy(update={"experiments": tmp_path / "none.yaml"}), monkeypatch).info[0].value
     )
     lost = settings.model_copy(update={"rules": tmp_path / "gone.yaml"})
     assert "does not exist" in page("recommend", lost, monkeypatch).error[0].value
@@ -190,7 +261,7 @@ def test_the_worth_of_a_reason_is_what_the_score_loses_without_its_event(lively:
     context = context_of(settings)
     loaded = context.load(next(ref for ref in context.versions() if ref.version == context.champion()))
     histories = context.histories(loaded.ref.dataset)
-    movies, times = histories.of(int(histories.user_ids[0]))
+    movies, times, _ = histories.of(int(histories.user_ids[0]))
     now = int(times[-1])
     (film, *_) = loaded.recommend(movies, times, now, context.rules(), k=1)
     whole = loaded.scores(movies, times, [now])[0][film.index]
@@ -199,11 +270,25 @@ def test_the_worth_of_a_reason_is_what_the_score_loses_without_its_event(lively:
         place = by_title[reason.title]
         without = loaded.scores(np.delete(movies, place), np.delete(times, place), [now])[0][film.index]
         assert reason.worth == pytest.approx(whole - without, abs=1e-4) and reason.worth > 0
-    assert histories.of(-5)[0].size == 0
+    assert histories.of(-5).times.size == 0
+
+
+def test_events_of_a_landing_zone_have_their_ratings_of_the_newest_part(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.put("a.csv", events((1, 1, 4, 10), (1, 2, 3, 50), (2, 1, 1, 7)))
+    place.land()
+    place.put("b.csv", events((1, 1, 2.5, 60), (3, 2, 5, 70)))
+    dataset = place.land().dataset
+    assert dataset is not None
+    store_histories(place.store, dataset.name)
+    found = read_histories(place.store, f"{dataset.name}/{dataset.version}", tmp_path / "work")
+    one = found.of(1)
+    assert one.ratings is not None and one.item_ids.tolist() == [2, 1] and one.ratings.tolist() == [3, 2.5]
+    assert found.of(3).ratings.tolist() == [5]  # type: ignore[union-attr]
 
 
 def test_the_message_says_that_a_dataset_is_stored_in_parts(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     store.put_new("datasets/films/b-a/manifest.json", json.dumps({"format": 2, "layout": {"parts": []}}).encode())
     with pytest.raises(NotFoundError, match=r"films/b-a is stored in parts.* build a history by hand"):
-        StoreView(store, "movie-ranker").histories("films/b-a", tmp_path)
+        read_histories(store, "films/b-a", tmp_path)

@@ -27,7 +27,6 @@ __all__ = ["show"]
 
 def show(context: Context) -> None:
     """Draw the page."""
-    st.title("A/B experiments")
     path = context.settings.experiments
     if path is None:
         st.info("No experiments file is configured: `recsys demo --set experiments=experiments.yaml`.")
