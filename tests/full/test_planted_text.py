@@ -218,7 +218,7 @@ def address(planted: Planted) -> Iterator[str]:
 
 def test_no_page_of_the_demo_runs_or_loads_what_was_planted(planted: Planted, watched: Watched, address: str) -> None:
     page = watched.page
-    for path in ("", "compare", "live", "pipeline", "drift", "experiments"):
+    for path in ("", "latest", "compare", "live", "pipeline", "drift", "experiments"):
         page.goto(f"{address}/{path}")
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         settled(page)
