@@ -90,7 +90,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     monitoring = MonitoringSettings(live_requests=50, drawn_rows=200, workspace=made.workspace)
     found = monitor_dataset(world.store, world.newer, "another", DriftSettings(min_rows=50), monitoring)
     assert found.evidently is not None
-    said = replace(found.result, reasons=list(PLANTED), champion=PLANTED[0])
+    said = replace(found.result, reasons=list(PLANTED), champion=PLANTED[0], model_name=NAME)
     key = f"drift/{world.newer.name}/{world.newer.version}/20990101T010000000000Z"
     world.store.put_new(f"{key}.json", json.dumps(said.to_dict()).encode())
     world.store.put_new(f"{key}.html", render_drift(said, None))
