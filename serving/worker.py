@@ -57,7 +57,7 @@ class ServingWorker:
             threading.Lock()
         )  # held while rules or versions change: new rules are compiled for all versions, and new versions for all rules
         self._watching = BackgroundLoop("settings-files", self._look_at_files, FILES_S, on_failure=self.metrics.failed)
-        store = open_store(settings.store)
+        self.store = store = open_store(settings.store)
         self.histories: HistoryShelf | None = None
         if settings.histories.enabled:
             self.histories = HistoryShelf(

@@ -12,7 +12,7 @@ COPY requirements requirements
 RUN /opt/venv/bin/pip install --index-url https://download.pytorch.org/whl/cpu --no-deps "$(grep '^torch==' requirements/core.txt)" \
     && grep -v '^torch==' requirements/dev.txt > /tmp/lock.txt \
     && /opt/venv/bin/pip install -c /tmp/lock.txt filelock fsspec jinja2 networkx sympy typing-extensions \
-    boto3 fastapi hiredis httptools httpx numba numpy pandas prometheus-client pyarrow pydantic pyyaml redis rich safetensors \
+    boto3 fastapi fastapi-swagger hiredis httptools httpx numba numpy pandas prometheus-client pyarrow pydantic pyyaml redis rich safetensors \
     scipy typer uvicorn uvloop
 COPY . .
 RUN /opt/venv/bin/pip install -c /tmp/lock.txt setuptools \

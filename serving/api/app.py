@@ -13,17 +13,17 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from configs.errors import ModelMissingError
 from configs.serving import ServingSettings
-from models.schema import DataSchema
-from serving.api import monitoring, routes
+from serving.api import browser, monitoring, routes
 from serving.api.bodies import Bodies
 from serving.api.connections import CONNECTIONS, Connections
+from serving.api.documents import RESPONSES, Known, describe
 from serving.api.logs import RequestLog, configure_logging
 from serving.api.middleware import RequestMiddleware
-from serving.api.openapi import RESPONSES, describe
 from serving.api.problems import HANDLERS
+from serving.engine import ServedModel
 from serving.experiments import ExposureSink
+from serving.pages import StoredPages
 from serving.worker import ServingWorker
 
 __all__ = ["SETTINGS", "ServingApp", "create_app", "from_environment"]
@@ -66,15 +66,19 @@ class ServingApp(FastAPI):
             title="recsys",
             version="1",
             description="Recommendations from the registry's champion, up to date with each user's latest event.",
+            docs_url=None,
+            redoc_url=None,
             lifespan=_lifespan,
             exception_handlers=HANDLERS,
             responses=RESPONSES,
         )
         self.state.worker, self.state.log = worker, log
         self.state.bodies = Bodies(worker.settings.limits, worker.metrics.held_bytes)
-        self._described: DataSchema | None = None
+        self.state.pages = StoredPages(worker.store)
+        self._described: Known | None = None
         self.include_router(routes.router)
         self.include_router(monitoring.router)
+        self.include_router(browser.router)
 
     def build_middleware_stack(self) -> ASGIApp:
         """Return the application with the request middleware around all other layers.
@@ -88,13 +92,19 @@ class ServingApp(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
         worker: ServingWorker = self.state.worker
-        try:
-            data = worker.schema()
-        except ModelMissingError:
-            data = DataSchema()
-        if self.openapi_schema is None or data != self._described:
-            self.openapi_schema, self._described = describe(self, worker.settings.limits, data), data
+        champion = worker.engine.models.champion
+        known = Known() if champion is None else _known(champion)
+        if self.openapi_schema is None or known != self._described:
+            self.openapi_schema, self._described = describe(self, worker.settings.limits, known), known
         return self.openapi_schema
+
+
+def _known(model: ServedModel) -> Known:
+    """Return what the examples of a version are made of: its two most popular items."""
+    popular = model.catalogue.popularity.argsort()[::-1]
+    return Known(
+        model.version, model.described[popular[0]], model.described[popular[min(1, len(popular) - 1)]], model.catalogue.schema
+    )
 
 
 @asynccontextmanager

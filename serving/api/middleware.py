@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 import secrets
 import time
@@ -18,7 +20,9 @@ from serving.metrics import Metrics
 __all__ = ["RequestMiddleware"]
 
 OPEN = ("/healthz", "/readyz", "/metrics")  # for monitoring: no API key, rate limit or log line
+BROWSED = ("/", "/docs", "/openapi.json", "/pages")  # for people: a browser sends the key as a password, and asks for it
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+ASK = {"WWW-Authenticate": 'Basic realm="Leave the user name empty. The password is an API key", charset="UTF-8"'}
 LENGTH = re.compile(rb"[0-9]{1,18}")
 
 
@@ -66,11 +70,17 @@ class RequestMiddleware:
         if scope["path"] in OPEN:
             return None
         key = headers.get(b"x-api-key", b"")
+        browsed = _is_browsed(scope)
+        if browsed and not key:
+            key = _password(headers)
         if not self._clients.knows(key):
             wait = self._clients.wait_after_wrong_key(scope)
             if wait > 0:
                 return _too_often(f"Too many requests without a valid key; try again in {wait:.1f} s.", wait, request_id)
-            return problem(401, "Send a valid key in the header X-API-Key.", request_id, {"WWW-Authenticate": "ApiKey"})
+            detail = "Send a valid key in the header X-API-Key"
+            if browsed:
+                return problem(401, f"{detail}, or as the password that the browser asks for.", request_id, ASK)
+            return problem(401, f"{detail}.", request_id, {"WWW-Authenticate": "ApiKey"})
         wait = self._clients.wait(scope, key)
         if wait > 0:
             detail = f"More than {self._limits.rate_per_s:g} requests per second; try again in {wait:.1f} s."
@@ -93,6 +103,23 @@ class RequestMiddleware:
                 "ms": round(seconds * 1000, 2),
             }
             self._log.write(line | {name: state[name] for name in ("version", "source") if name in state})
+
+
+def _is_browsed(scope: Scope) -> bool:
+    """Whether a person may open the address in a browser: it only shows something."""
+    path: str = scope["path"]
+    return scope["method"] == "GET" and (path in BROWSED or path.startswith(("/docs/", "/pages/")))
+
+
+def _password(headers: dict[bytes, bytes]) -> bytes:
+    """Return the password of a browser, or nothing."""
+    scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() != b"basic":
+        return b""
+    try:
+        return base64.b64decode(given.strip(), validate=True).partition(b":")[2]
+    except binascii.Error:
+        return b""
 
 
 def _too_often(detail: str, wait: float, request_id: str) -> Response:

@@ -13,16 +13,16 @@ from serving.api.routes import Worker
 
 __all__ = ["router"]
 
-router = APIRouter()
+router = APIRouter(tags=["monitoring"])
 
 
-@router.get("/healthz", response_model=Health)
+@router.get("/healthz", response_model=Health, summary="Report that the process is alive")
 async def healthz() -> Response:
     """Report that the process is alive."""
     return json_response(Health("alive"))
 
 
-@router.get("/readyz", response_model=Readiness)
+@router.get("/readyz", response_model=Readiness, summary="Report whether requests can be answered")
 async def readyz(request: Request, worker: Worker) -> Response:
     """Report whether a model is loaded, checked and warm.
 
@@ -36,6 +36,7 @@ async def readyz(request: Request, worker: Worker) -> Response:
 
 @router.get(
     "/metrics",
+    summary="Return the metrics",
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text format"}},
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from configs.errors import ModelMissingError, OverloadedError, RecsysError, RequestInvalidError, RequestRefusedError
+from serving.api.requests import OBJECTS
 from serving.api.responses import Problem, ProblemError
 
 __all__ = ["HANDLERS", "RETRY_SOON", "problem"]
@@ -48,15 +50,57 @@ def _id(request: Request) -> str:
 
 async def _unlike_its_schema(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    faults = error.errors()[:ERRORS]
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    unread = any(tuple(fault["loc"]) == ("body",) and fault["type"] != "missing" for fault in faults)
+    if unread and not _is_json(kind):
+        given = f"has the content type {_shortened(kind, NAME_LENGTH)}" if kind else "has no content type"
+        return problem(415, f"The body {given}. Send JSON, with the header Content-Type: application/json.", _id(request))
     errors = [
         ProblemError(
             ".".join([_shortened(str(part), NAME_LENGTH) for part in fault["loc"]]) or "body",
-            _shortened(str(fault["msg"]).removeprefix("Value error, "), TEXT_LENGTH),
+            _shortened(_said(request, fault), TEXT_LENGTH),
         )
-        for fault in error.errors()[:ERRORS]
+        for fault in faults
     ]
     detail = "; ".join(f"{fault.where}: {fault.what}" for fault in errors[:3])
     return problem(422, f"The request is invalid. {detail}.", _id(request), None, errors)
+
+
+def _is_json(kind: str) -> bool:
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
+def _said(request: Request, fault: Any) -> str:
+    """Return what is wrong with a value. If a field is unknown or missing, say which ones are known."""
+    kind, place = fault["type"], fault["loc"]
+    known = _known_names(request, place if kind == "model_attributes_type" else place[:-1] or place)
+    if kind == "extra_forbidden":
+        return f"unknown field{_meant(str(place[-1]), known)} Known: {', '.join(known)}"
+    if kind == "model_attributes_type":
+        return f"must be an object. Known: {', '.join(known)}"
+    if kind != "missing":
+        return str(fault["msg"]).removeprefix("Value error, ")
+    if place[0] == "query":
+        unknown = [name for name in request.query_params if name not in known]
+        others = f"; {', '.join(_shortened(name, NAME_LENGTH) for name in unknown[:ERRORS])} is unknown" if unknown else ""
+        return f"is missing{others}. Known: {', '.join(known)}"
+    return f"is missing. Known: {', '.join(known)}" if known else "is missing"
+
+
+def _known_names(request: Request, place: Sequence[int | str]) -> list[str]:
+    """Return the names of the parameters, or of the fields of the object at a place of the body."""
+    route = request.scope.get("route")
+    if place[0] == "query":
+        return [parameter.alias for parameter in getattr(getattr(route, "dependant", None), "query_params", ())]
+    body = getattr(route, "body_field", None)
+    within = next((OBJECTS[name] for name in place if name in OBJECTS), None if body is None else body.field_info.annotation)
+    return list(getattr(within, "model_fields", ()))
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    close = get_close_matches(name[:NAME_LENGTH], known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else "."
 
 
 def _shortened(text: str, most: int) -> str:

@@ -15,7 +15,7 @@ from models.columns import Columns
 from serving.api.ids import AnyId, whole_only
 from serving.experiments import LATEST
 
-__all__ = ["EXCLUDED", "EventIn", "EventsRequest", "HistoryItem", "RecommendationRequest"]
+__all__ = ["EXCLUDED", "OBJECTS", "EventIn", "EventsRequest", "HistoryItem", "RecommendationRequest"]
 
 EXCLUDED = 10_000  # items that a request may leave out
 MOST = 2**63 - 1  # the largest whole number
@@ -94,16 +94,6 @@ class HistoryItem(_In):
 class RecommendationRequest(_In):
     """A user, a history, or both, and filters. With neither a user nor a history, the answer is a cold start."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"user_id": 42, "k": 10},
-                {"history": [{"item_id": 50, "time": 881250949}, {"item_id": 172, "time": 881250999}], "k": 5},
-                {"user_id": 42, "k": 10, "genres": ["Comedy"], "year_from": 1990, "explain": True},
-            ]
-        }
-    )
-
     user_id: UserId | None = None
     history: list[HistoryItem] | None = Field(
         fail_fast=True, default=None, description="Added to the user's own events, in order of time."
@@ -161,10 +151,8 @@ class EventIn(_In):
 class EventsRequest(_In):
     """Events of any users. Events of one user are in the order in which they happened."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"events": [{"user_id": 42, "item_id": 318, "time": 1790000000, "event_id": "click-9f3"}]}]
-        }
-    )
-
     events: list[EventIn] = Field(fail_fast=True, min_length=1)
+
+
+OBJECTS: dict[int | str, type[BaseModel]] = {"history": HistoryItem, "events": EventIn}
+"""The objects in the lists of a body, by the name of the list."""

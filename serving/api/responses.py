@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic_core import to_json
 from starlette.responses import Response
 
@@ -25,6 +25,7 @@ __all__ = [
     "EventOut",
     "EventsResponse",
     "Health",
+    "Home",
     "Item",
     "ItemsResponse",
     "LogOut",
@@ -86,36 +87,6 @@ class RecommendedItem(Item):
 @dataclass(slots=True)
 class RecommendationResponse:
     """A ranking by one version of the model."""
-
-    __pydantic_config__ = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "version": "20261124T092748Z-3d7722adc38c890dc97d1200d90f7be0",
-                    "user_id": 42,
-                    "time": 1795512468,
-                    "source": "state",
-                    "detail": "",
-                    "events": 57,
-                    "cached": False,
-                    "experiment": None,
-                    "arm": None,
-                    "items": [
-                        {
-                            "item_id": 318,
-                            "title": "Shawshank Redemption, The",
-                            "year": 1994,
-                            "genres": ["Crime", "Drama"],
-                            "attributes": None,
-                            "score": 4.25,
-                            "rules": [],
-                            "because": None,
-                        }
-                    ],
-                }
-            ]
-        }
-    )
 
     version: str
     user_id: UserId | None
@@ -295,6 +266,21 @@ class ModelsResponse:
     data: Annotated[DataOut | None, Field(description="Null if no version is served.")]
     served: list[ModelOut]
     refused: Annotated[list[RefusedOut], Field(description="Versions that were refused, and why.")]
+
+
+@dataclass(slots=True)
+class Home:
+    """Where things are. The addresses are relative to this one."""
+
+    model_name: str
+    champion: Annotated[str | None, Field(description="The version that is served. Null if none is yet.")]
+    documentation: str = "docs"
+    description: str = "openapi.json"
+    models: str = "v1/models"
+    pages: str = "pages/"
+    alive: str = "healthz"
+    ready: str = "readyz"
+    metrics: str = "metrics"
 
 
 @dataclass(slots=True)

@@ -59,7 +59,7 @@ ItemInPath = Annotated[str, Path(min_length=1, max_length=LONGEST, json_schema_e
 Count = Annotated[int, Query(ge=1)]
 
 
-@router.post("/v1/recommendations", response_model=RecommendationResponse)
+@router.post("/v1/recommendations", response_model=RecommendationResponse, tags=["recommendations"], summary="Recommend items")
 async def recommend(body: RecommendationRequest, request: Request) -> Response:
     """Recommend items for a user, a history, or both."""
     worker = worker_of(request)
@@ -92,7 +92,7 @@ async def recommend(body: RecommendationRequest, request: Request) -> Response:
     return json_response(RecommendationResponse.of(answer, body.user_id, asked_for.at, job.assignment))
 
 
-@router.post("/v1/events", response_model=EventsResponse)
+@router.post("/v1/events", response_model=EventsResponse, tags=["events"], summary="Report events")
 async def events(body: EventsRequest, request: Request) -> Response:
     """Report events. The states of their users are advanced before the response is sent."""
     worker, now = worker_of(request), _utc_now()
@@ -120,7 +120,7 @@ async def events(body: EventsRequest, request: Request) -> Response:
     return json_response(EventsResponse([EventOut(each.label, each.known, each.version) for each in done]))
 
 
-@router.get("/v1/items/{item_id:path}/similar", response_model=SimilarResponse)
+@router.get("/v1/items/{item_id:path}/similar", response_model=SimilarResponse, tags=["items"], summary="List similar items")
 async def similar(item_id: ItemInPath, request: Request, worker: Worker, k: Count = 10) -> Response:
     """List the items whose vectors are most similar."""
     _refuse_more_than(worker.settings.limits.k, k, "k")
@@ -136,7 +136,7 @@ async def similar(item_id: ItemInPath, request: Request, worker: Worker, k: Coun
     return json_response(SimilarResponse(model.version, Item.of(model.described[index]), found))
 
 
-@router.get("/v1/items", response_model=ItemsResponse)
+@router.get("/v1/items", response_model=ItemsResponse, tags=["items"], summary="Find items")
 async def items(query: Annotated[str, Query(min_length=1, max_length=100)], worker: Worker, limit: Count = 20) -> Response:
     """Find items whose title, or else whose id, contains the text, most popular first."""
     _refuse_more_than(worker.settings.limits.k, limit, "limit")
@@ -145,7 +145,7 @@ async def items(query: Annotated[str, Query(min_length=1, max_length=100)], work
     return json_response(ItemsResponse(model.version, [Item.of(model.described[item]) for item in found]))
 
 
-@router.get("/v1/onboarding", response_model=ItemsResponse)
+@router.get("/v1/onboarding", response_model=ItemsResponse, tags=["items"], summary="List items for a new user")
 async def onboarding(worker: Worker, count: Count = 12) -> Response:
     """List well-known items that differ, so that a new user can say which ones they know and like."""
     _refuse_more_than(worker.settings.limits.k, count, "count")
@@ -153,7 +153,9 @@ async def onboarding(worker: Worker, count: Count = 12) -> Response:
     return json_response(ItemsResponse(model.version, [Item.of(model.described[item]) for item in found.tolist()]))
 
 
-@router.get("/v1/users/{user_id:path}/events", response_model=UserEventsResponse)
+@router.get(
+    "/v1/users/{user_id:path}/events", response_model=UserEventsResponse, tags=["users"], summary="List the events of a user"
+)
 async def user_events(user_id: UserInPath, worker: Worker) -> Response:
     """List the known events of a user: those in the dataset and the reported ones, each once."""
     ids = _ids(worker)
@@ -163,7 +165,7 @@ async def user_events(user_id: UserInPath, worker: Worker) -> Response:
     return json_response(UserEventsResponse(ids.shown_user(user_id), log.count, listed))
 
 
-@router.get("/v1/models", response_model=ModelsResponse)
+@router.get("/v1/models", response_model=ModelsResponse, tags=["models"], summary="List the served versions")
 async def models(worker: Worker) -> Response:
     """List the versions that this worker serves, and those that it refused."""
     follower, served = worker.follower, worker.engine.models

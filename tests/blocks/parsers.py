@@ -175,9 +175,10 @@ def _curl(command: Command, folder: Path) -> None:
 
 
 def _routes() -> list[APIRoute]:
-    from serving.api import monitoring, routes
+    from serving.api import browser, monitoring, routes
 
-    return [route for router in (routes.router, monitoring.router) for route in router.routes if isinstance(route, APIRoute)]
+    routers = (routes.router, monitoring.router, browser.router)
+    return [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
 
 
 def _files_exist(command: Command, folder: Path) -> None:

@@ -339,7 +339,7 @@ def may_list(policy: dict[str, Any], prefix: str | None) -> bool:
     [
         ("worker", {"", *AREAS}),
         ("trainer", {"datasets/", "handed-over/", "comparisons/", "searches/"}),
-        ("api", {"models/", "promotions/", "histories/"}),
+        ("api", {"models/", "promotions/", "histories/", "drift/", "decisions/", "runs/", "audits/", "comparisons/"}),
     ],
 )
 def test_a_role_lists_its_own_prefixes_and_never_the_bucket_or_another_store_in_it(role: str, areas: set[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from configs import errors
-from serving.api.openapi import RESPONSES
+from serving.api.documents import RESPONSES
 from serving.api.problems import STATUSES
 from website.reference.markdown import code, prose, table
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from configs.serving import ServingSettings
 from serving.api.app import ServingApp
-from serving.api.openapi import RESPONSES
+from serving.api.documents import RESPONSES
 from serving.worker import ServingWorker
 from website.reference.markdown import code, paragraphs, prose, table
 
@@ -61,7 +61,9 @@ def _operation(operation: dict[str, Any]) -> Iterator[str]:
         ]
         yield table(["parameter", "in", "type", "required", "meaning"], rows) + "\n"
     for content in operation.get("requestBody", {}).get("content", {}).values():
-        yield f"Body: {_type(content['schema'])}.\n"
+        yield f"Body: {_type(content['schema'])}. Examples:\n"
+        for example in content.get("examples", {}).values():
+            yield f"{example['summary']}:\n\n```json\n{json.dumps(example['value'], indent=2)}\n```\n"
     rows = []
     for status, response in operation["responses"].items():
         if int(status) in RESPONSES:  # the page of errors tells these once
@@ -69,6 +71,9 @@ def _operation(operation: dict[str, Any]) -> Iterator[str]:
         kinds = [f"{_type(content.get('schema', {})) or 'text'}" for content in response.get("content", {}).values()]
         rows.append([code(status), prose(response["description"]), ", ".join(dict.fromkeys(kinds))])
     yield table(["status", "meaning", "body"], rows) + "\n"
+    answer = operation["responses"]["200"].get("content", {}).get("application/json", {})
+    if "example" in answer:
+        yield f"An answer:\n\n```json\n{json.dumps(answer['example'], indent=2)}\n```\n"
 
 
 def _schema(schema: dict[str, Any]) -> Iterator[str]:

@@ -152,8 +152,9 @@ def test_the_description_of_the_api_has_the_types_and_examples_of_the_data(clien
     schemas = found["components"]["schemas"]
     assert schemas["EventIn"]["properties"]["user_id"]["type"] == "string"
     assert schemas["Item"]["properties"]["item_id"]["maxLength"] == 500
-    assert schemas["EventsRequest"]["examples"][0]["events"][0]["item_id"] == "product-318"
     paths = found["paths"]
+    asked = paths["/v1/events"]["post"]["requestBody"]["content"]["application/json"]["examples"]["One event"]["value"]
+    assert asked["events"][0]["user_id"] == "user-42" and asked["events"][0]["item_id"].startswith("SKU/")
     assert paths["/v1/users/{user_id}/events"]["get"]["parameters"][0]["schema"]["type"] == "string"
     assert "x-id" not in str(found)
 

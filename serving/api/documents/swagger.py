@@ -1,0 +1,48 @@
+"""The page that shows the OpenAPI document: Swagger UI, whose files are installed with `fastapi-swagger`."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+
+import fastapi_swagger
+from fastapi.openapi.docs import get_swagger_ui_html
+
+from serving.pages import Content
+
+__all__ = ["FILES", "documentation", "file_content"]
+
+FILES = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon-32x32.png": "image/png",
+}
+"""Media types of the files that the page loads, by name."""
+OWN_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+
+
+@cache
+def documentation(title: str) -> Content:
+    """Return the page. Its links are relative, so that it also works below a proxy's path."""
+    page = get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title=title,
+        swagger_js_url="docs/swagger-ui-bundle.js",
+        swagger_css_url="docs/swagger-ui.css",
+        swagger_favicon_url="docs/favicon-32x32.png",
+        swagger_ui_parameters={"defaultModelsExpandDepth": 0, "displayRequestDuration": True},
+    )
+    text = bytes(page.body).decode()
+    (start,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(start.encode()).digest()).decode()
+    policy = f"script-src 'self' 'sha256-{digest}'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; {OWN_POLICY}"
+    return Content.of(text.encode(), "text/html; charset=utf-8", policy)
+
+
+@cache
+def file_content(name: str) -> Content:
+    """Return one of `FILES`."""
+    return Content.of(files(fastapi_swagger).joinpath("resources", name).read_bytes(), FILES[name], OWN_POLICY)
