@@ -19,7 +19,7 @@ from pydantic_core import CoreSchema
 
 from configs.renames import accept_former_keys, section_with_current_names
 
-__all__ = ["MOST_S", "Seed", "Settings", "Share", "in_order"]
+__all__ = ["MOST_S", "Seed", "Settings", "Share", "in_order", "title_of"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -42,7 +42,7 @@ WORDS = {
 }
 
 
-def _title(name: str) -> str:
+def title_of(name: str) -> str:
     """Return the display name of a setting: `max_future_s` becomes `Max future (s)`."""
     words = name.split("_")
     unit = UNITS.get(words[-1]) if len(words) > 1 else None
@@ -51,11 +51,11 @@ def _title(name: str) -> str:
 
 
 def _title_of_field(name: str, _: FieldInfo | ComputedFieldInfo) -> str:
-    return _title(name)
+    return title_of(name)
 
 
 def _title_of_model(model: type[Any]) -> str:
-    return _title(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", model.__name__.removesuffix("Settings")).lower())
+    return title_of(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", model.__name__.removesuffix("Settings")).lower())
 
 
 def in_order(schema: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ def in_order(schema: dict[str, Any]) -> None:
     """
     for position, (name, field) in enumerate(schema.get("properties", {}).items()):
         field["position"] = position
-        field.setdefault("title", _title(name))
+        field.setdefault("title", title_of(name))
 
 
 class Settings(BaseModel):

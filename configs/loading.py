@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +16,18 @@ from configs.errors import SettingsError
 from configs.plain_yaml import MOST_BYTES, PlainYamlError, read_plain_yaml
 from configs.renames import current_key, current_names, former_keys
 
-__all__ = ["Effective", "effective_settings", "load_settings", "merged", "named_configs", "read_settings_file", "settings_in"]
+__all__ = [
+    "Effective",
+    "Given",
+    "about_preset",
+    "effective_settings",
+    "load_settings",
+    "merged",
+    "named_configs",
+    "read_settings_file",
+    "settings_in",
+    "settings_of_run",
+]
 
 Model = TypeVar("Model", bound=BaseModel)
 FOLDER = Path(__file__).parent
@@ -25,9 +37,22 @@ IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=\?)\S*=\S*(?<!')")
 """What an address holds that others must not read: user, password and query."""
 
 
-def named_configs(model: type[BaseModel]) -> list[str]:
-    """Return the names of the shipped files that contain settings of `model`. `--config` accepts these names without a path."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml") if set(_read_yaml(path, model)) <= set(model.model_fields))
+def named_configs(model: type[BaseModel], sections: Iterable[str] | None = None) -> list[str]:
+    """Return the names of the shipped files that contain settings of `model`. `--config` accepts these names without a path.
+
+    Args:
+        model: The settings model.
+        sections: The fields of the model that a file may set. By default all.
+    """
+    allowed = set(model.model_fields if sections is None else sections)
+    return sorted(path.stem for path in FOLDER.glob("*.yaml") if set(_read_yaml(path, model)) <= allowed)
+
+
+def about_preset(name: str) -> str:
+    """Return what a shipped file is for: the first sentence of the comment at its head, without the stop."""
+    lines = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    comment = " ".join(line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines))
+    return re.split(r"[.:](?=\s|$)", comment, maxsplit=1)[0]
 
 
 def load_settings(
@@ -64,6 +89,36 @@ def settings_in(model: type[Model], content: bytes, path: Path) -> Model:
         SettingsError: The content is not plain YAML, or a value is not allowed. The message names the file and the key.
     """
     return _loaded(model, [(path, _values(content, path, model))], [])
+
+
+@dataclass(frozen=True)
+class Given:
+    """One setting of a run, and where it was given, for messages."""
+
+    origin: str
+    key: str
+    value: Any
+
+
+def settings_of_run(model: type[Model], parameters: Mapping[str, Any], preset: str | None, given: Sequence[Given]) -> Model:
+    """Return the settings of a run. What it does not mention keeps its default.
+
+    Args:
+        model: The settings model.
+        parameters: Sections of the model, as in a settings file.
+        preset: Name of a shipped file, which counts above the parameters.
+        given: Settings that count above both, the last one most.
+
+    Raises:
+        SettingsError: A value is not allowed. The message names the place, the key and the remedy.
+    """
+    try:
+        below = current_names([model], dict(parameters))
+    except ValueError as error:
+        raise SettingsError(f"The parameters of the run cannot be used: {error}.") from error
+    files = [(Path("the parameters of the run"), below)] if below else []
+    singles = [_Source(one.origin, one.key, current_key(model, one.key), one.value) for one in given]
+    return _loaded(model, [*files, *_files(model, preset)], singles)
 
 
 def read_settings_file(path: Path) -> bytes:

@@ -17,7 +17,15 @@ from pydantic_core import to_jsonable_python
 
 from configs.annotations import below, items_of, sections_of
 
-__all__ = ["accept_former_keys", "current_key", "current_names", "former_keys", "names_of_form", "section_with_current_names"]
+__all__ = [
+    "FORM_ONLY",
+    "accept_former_keys",
+    "current_key",
+    "current_names",
+    "former_keys",
+    "names_of_form",
+    "section_with_current_names",
+]
 
 KEYS: dict[str, dict[str, str]] = {
     "EvaluationSettings": {"request_time": "query_time"},

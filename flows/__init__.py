@@ -3,14 +3,13 @@
 A flow takes its settings in one of two ways. Deployments in Prefect databases name the parameters, so they stay as they are.
 
 - One object: `retrain`, `train`, `search`, `compare` and `replay` take `settings`. They use most sections, and the object is what a
-  version, study or report records. A deployment sets any of it by the key that a settings file has, such as
-  `settings.promotion.alpha`.
-- Sections: `etl`, `monitor`, `promote` and `rollback` take the sections that they use, and a few plain parameters. The form in the
-  Prefect UI then shows only what matters to the run, and a person fills it in: a version, a reason, a landing zone. `retrain` and
-  `replay` call `etl` with the sections of their own settings.
+  version, study or report records.
+- Sections: `etl`, `monitor`, `export`, `promote` and `rollback` take the sections that they use, and a few plain parameters. `retrain`
+  and `replay` call `etl` with the sections of their own settings.
 
-A new flow takes sections if a person starts it and it uses few of them; otherwise it takes one object. A flow that only passes on
-what others decided (`compare-run`, `reap`) takes what it needs.
+The form in the Prefect UI does not differ between the two (`flows.forms`): a preset, the settings that matter most to the flow, and
+`advanced` for all others. A new flow takes sections if a person starts it and it uses few of them; otherwise it takes one object. A
+flow that only passes on what others decided (`compare-run`, `reap`) takes what it needs.
 """
 
 import os

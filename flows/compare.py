@@ -12,6 +12,7 @@ from configs.errors import ComparisonError, NotFoundError, SettingsError
 from configs.extras import install_command
 from configs.studies import CompareSettings
 from flows.etl import etl
+from flows.forms import with_form
 from infra import progress
 from infra.leases import leased
 from infra.locks import run_lock
@@ -25,6 +26,7 @@ __all__ = ["compare"]
 POLL_S = 2.0
 
 
+@with_form("data.source", "data.local_path", "dataset", "reference", "runner", "max_parallel", "store.url")
 @flow(name="compare", flow_run_name="{settings.data.dataset_name}", on_failure=[publish_failure_artifact])
 def compare(settings: CompareSettings = CompareSettings()) -> ModelComparison:  # noqa: B008
     """Do the missing runs, and report on all runs.

@@ -5,12 +5,14 @@ from __future__ import annotations
 from prefect import flow
 
 from configs.settings import DataSettings, EtlSettings, LandingSettings, StoreSettings, ValidationSettings
+from flows.forms import with_form
 from tasks.datasets import DatasetRef
 from tasks.stages import add_landed_files, build_dataset, compact_dataset, publish_failure_artifact
 
 __all__ = ["etl"]
 
 
+@with_form("data.source", "data.local_path", "data.landing", "etl.engine", "store.url", hidden=("allow_refused", "now"))
 @flow(name="etl", flow_run_name="{data.dataset_name}", on_failure=[publish_failure_artifact], log_prints=False)
 def etl(
     data: DataSettings = DataSettings(),  # noqa: B008 - frozen, and the UI's form reads it

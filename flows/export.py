@@ -7,6 +7,7 @@ from pathlib import Path
 from prefect import flow
 
 from configs.settings import EtlSettings, ExportSettings, RetrainSettings, StoreSettings
+from flows.forms import with_form
 from infra.leases import leased
 from infra.storage import open_store
 from tasks.datasets import chosen_dataset
@@ -19,6 +20,7 @@ __all__ = ["export"]
 DEFAULTS = RetrainSettings()
 
 
+@with_form("model_name", "export.to", "export.k", "export.seen", "store.url", first=("version", "dataset", "users"))
 @flow(name="export", flow_run_name="{model_name} {version}", on_failure=[publish_failure_artifact])
 def export(
     version: str = "champion",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from configs.settings import DataSettings, DriftSettings, MonitoringSettings, RetrainSettings, StoreSettings
+from flows.forms import with_form
 from infra.leases import leased
 from infra.storage import open_store
 from tasks.datasets import chosen_dataset
@@ -16,6 +17,16 @@ __all__ = ["monitor"]
 DEFAULTS = RetrainSettings()
 
 
+@with_form(
+    "model_name",
+    "data.source",
+    "drift.slice_share",
+    "monitoring.live_requests",
+    "monitoring.clock",
+    "store.url",
+    first=("dataset",),
+    hidden=("since", "now"),
+)
 @flow(name="monitor", flow_run_name="{model_name}", on_failure=[publish_failure_artifact])
 def monitor(
     dataset: str | None = None,

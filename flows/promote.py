@@ -6,6 +6,7 @@ from prefect import flow
 
 from configs.errors import GateError
 from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
+from flows.forms import with_form
 from infra.registry import Promotion
 from tasks.gate import Decision
 from tasks.stages import (
@@ -22,6 +23,7 @@ __all__ = ["promote"]
 DEFAULTS = RetrainSettings()
 
 
+@with_form("model_name", "promotion.rule", "promotion.alpha", "store.url", first=("version", "reason", "force"))
 @flow(name="promote", flow_run_name="{model_name} {version}", on_failure=[publish_failure_artifact])
 def promote(
     version: str,

@@ -8,6 +8,7 @@ from configs.errors import ReplayError
 from configs.studies import ReplaySettings
 from flows.challenge import Clock, judge_and_promote, train_and_evaluate
 from flows.etl import etl
+from flows.forms import with_form
 from flows.monitor import monitor
 from infra.locks import run_lock
 from tasks.monitoring import DriftResult
@@ -39,6 +40,7 @@ from tasks.training import clear_checkpoints
 __all__ = ["replay"]
 
 
+@with_form("model_name", "data.source", "data.local_path", "slices", "base_slices", "most_slices", "store.url")
 @flow(name="replay", flow_run_name="{settings.data.dataset_name}", on_failure=[publish_failure_artifact])
 def replay(settings: ReplaySettings = ReplaySettings()) -> Replay:  # noqa: B008
     """Replay the source, and report the value of each retraining policy. A killed replay resumes with its current slice."""

@@ -12,6 +12,7 @@ from configs.clock import wall_clock
 from configs.settings import RetrainSettings
 from flows.challenge import Clock, train_and_gate
 from flows.etl import etl
+from flows.forms import with_form
 from infra.locks import run_lock
 from infra.registry import ModelRef
 from tasks.datasets import DatasetRef
@@ -41,6 +42,7 @@ class RetrainSummary:
         return asdict(self)
 
 
+@with_form("model_name", "data.source", "data.local_path", "data.landing", "challenger", "promotion.approval", "store.url")
 @flow(
     name="retrain", flow_run_name="{settings.model_name} on {settings.data.dataset_name}", on_failure=[publish_failure_artifact]
 )

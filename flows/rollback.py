@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
+from flows.forms import with_form
 from infra.registry import Promotion
 from tasks.stages import notify_champion, publish_failure_artifact, return_to
 
@@ -13,6 +14,7 @@ __all__ = ["rollback"]
 DEFAULTS = RetrainSettings()
 
 
+@with_form("model_name", "promotion.max_load_s", "promotion.max_request_s", "store.url", first=("to", "reason"))
 @flow(name="rollback", flow_run_name="{model_name}", on_failure=[publish_failure_artifact])
 def rollback(
     to: str | None = None,

@@ -18,6 +18,7 @@ from configs.redaction import safe_settings
 from configs.settings import RetrainSettings
 from configs.studies import SearchSettings
 from flows.challenge import Clock, GateOutcome, train_and_gate
+from flows.forms import with_form
 from infra.leases import leased
 from infra.lifeline import end_with_parent
 from infra.locks import run_lock
@@ -48,12 +49,17 @@ class SearchSummary:
         return {**fields, **parts, "settings": settings, "challenge": asdict(self.challenge) if self.challenge else None}
 
 
+@with_form("model_name", "data.source", "challenger", "search.trials", "search.seconds", "store.url")
 @flow(name="search", flow_run_name="{settings.model_name} on {settings.data.dataset_name}", on_failure=[publish_failure_artifact])
 def search(settings: SearchSettings = SearchSettings(), dataset: str | None = None) -> SearchSummary:  # noqa: B008
-    """Search on a dataset version `name/version`, by default the newest of the configured source.
+    """Search on a dataset version.
 
     The best settings enter the gate. The model's run lock is held only for that challenge, so retrainings can run during the
     search, and several runs can share a study. The last of these runs to end enters the gate.
+
+    Args:
+        settings: Settings of the search.
+        dataset: Dataset version `name/version`, by default the newest of the configured source.
     """
     clock = Clock()
     chosen = chosen_dataset(dataset, settings.data, settings.store)

@@ -8,6 +8,7 @@ from prefect import flow
 
 from configs.settings import RetrainSettings
 from flows.challenge import Clock, evaluate_candidates, register_unjudged, train_inline
+from flows.forms import with_form
 from infra.leases import leased
 from infra.locks import run_lock
 from infra.registry import ModelRef
@@ -23,6 +24,7 @@ __all__ = ["train"]
 def train(settings: RetrainSettings = ..., dataset: str | None = ..., hand_over: Literal[False] = ...) -> ModelRef: ...
 @overload
 def train(settings: RetrainSettings, dataset: str | None, hand_over: Literal[True]) -> None: ...
+@with_form("model_name", "data.source", "data.local_path", "data.landing", "challenger", "store.url", hidden=("hand_over",))
 @flow(name="train", flow_run_name="{settings.model_name} on {settings.data.dataset_name}", on_failure=[publish_failure_artifact])
 def train(
     settings: RetrainSettings = RetrainSettings(),  # noqa: B008

@@ -32,7 +32,8 @@ def test_every_field_of_a_form_has_its_place_a_title_and_a_text(entrypoint: str)
 
 
 def test_titles_are_words_with_units() -> None:
-    definitions = schema_of("flows/retrain.py:retrain")["definitions"]
+    form = schema_of("flows/retrain.py:retrain")
+    definitions, shown = form["definitions"], form["properties"]["settings"]["properties"]
     titles = {
         (model, name): field["title"]
         for model, section in definitions.items()
@@ -41,5 +42,7 @@ def test_titles_are_words_with_units() -> None:
     assert titles["ValidationSettings", "max_future_s"] == "Max future (s)"
     assert titles["StoreSettings", "part_mb"] == "Part (MB)"
     assert titles["FloorSettings", "ndcg_at_10"] == "NDCG@10"
-    assert titles["RetrainSettings", "etl"] == "ETL" and titles["ModelSettings", "ss4rec"] == "SS4Rec"
+    assert titles["ModelSettings", "ss4rec"] == "SS4Rec"
+    assert shown["store.url"]["title"] == "Store URL, file:.recsys/store by default"
+    assert shown["data.local_path"]["title"] == "Data local path"
     assert definitions["TrainingPlaceSettings"]["title"] == "Training place"
