@@ -1,6 +1,6 @@
-"""The forms of the deployments: what the Prefect UI shows of a flow's parameters, and how a flow reads a filled-in form.
+"""The parameters of a flow as its form shows them, and what the flow makes of a filled-in form.
 
-A deployment's form has the flow's own plain parameters, and `settings`, which is a `configs.run_form.RunForm`. A flow that takes
+A deployment's form has the flow's own plain parameters, and `settings`, which is a `RunForm`. A flow that takes
 sections of the settings, such as `store`, gets them from there. The sections, and parameters that only other runs give, have no
 field in the form. A run may still name them, so older deployments and scheduled runs keep working.
 """
@@ -17,10 +17,10 @@ from pydantic import MISSING, BaseModel, Field, GetCoreSchemaHandler, GetJsonSch
 from pydantic_core import CoreSchema
 
 from configs.base import title_of
-from configs.run_form import RunForm, first_sentence
 from configs.settings import RetrainSettings
+from flows.forms.run_form import RunForm, first_sentence
 
-__all__ = ["form_of", "with_form"]
+__all__ = ["with_form"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,7 +50,7 @@ def with_form(*common: str, first: tuple[str, ...] = (), hidden: tuple[str, ...]
     """
 
     def decorated(flow: Flow[P, R]) -> Flow[P, R]:
-        form, sections = form_of(flow, common)
+        form, sections = _form_of(flow, common)
         accepts = flow.validate_parameters
 
         def validated(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def with_form(*common: str, first: tuple[str, ...] = (), hidden: tuple[str, ...]
     return decorated
 
 
-def form_of(flow: Flow[..., Any], common: tuple[str, ...]) -> tuple[RunForm[Any], dict[str, str]]:
+def _form_of(flow: Flow[..., Any], common: tuple[str, ...]) -> tuple[RunForm[Any], dict[str, str]]:
     """Return the form of a flow's settings, and which setting or section each of its other parameters is."""
     hints = get_type_hints(flow.fn)
     if SETTINGS in hints:

@@ -8,9 +8,9 @@ import pytest
 
 from configs.errors import SettingsError
 from configs.loading import load_settings
-from configs.run_form import RunForm, first_sentence
 from configs.settings import RetrainSettings
 from configs.studies import CompareSettings
+from flows.forms import RunForm, first_sentence
 
 FORM = RunForm(RetrainSettings, ("model_name", "data.source", "store.url"))
 

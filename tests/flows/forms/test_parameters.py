@@ -22,7 +22,7 @@ from flows.promote import promote
 from flows.retrain import retrain
 from flows.train import train
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WITHOUT_SETTINGS = {"resume", "reap"}
 
 
