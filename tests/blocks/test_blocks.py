@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from benchmarks.shell_session import shown_json
 from configs.errors import RecsysError
@@ -28,7 +27,7 @@ from tests.blocks.elsewhere import ELSEWHERE
 from tests.blocks.parsers import PROGRAMS, Unfit
 from tests.blocks.shell import LANGUAGES, commands_of
 from tests.examples import use_examples
-from tests.prose.documents import ROOT, Block, Page, pages, read_page
+from tests.prose.documents import ROOT, Block, Page, generated_pages, pages, read_page
 
 SETTINGS: dict[str, Any] = {
     "rules.yaml": RuleFile,
@@ -36,6 +35,7 @@ SETTINGS: dict[str, Any] = {
     "serving.yaml": ServingSettings,
     "demo.yaml": DemoSettings,
     "compare.yaml": CompareSettings,
+    "production.yaml": EnvironmentSettings,
     "search.yaml": SearchSettings,
     "replay.yaml": ReplaySettings,
     "environment.yaml": EnvironmentSettings,
@@ -101,10 +101,7 @@ def _check_commands(block: Block, folder: Path) -> None:
 
 def _check_yaml(block: Block, folder: Path) -> None:
     name = Path(block.title).name
-    if name in ("prefect.yaml", "values.yaml", "compose.yaml") or "/" in block.title:
-        yaml.safe_load(block.text)
-    else:
-        settings_in(SETTINGS.get(name, RetrainSettings), block.text.encode(), folder / (name or "block.yaml"))
+    settings_in(SETTINGS.get(name, RetrainSettings), block.text.encode(), folder / (name or "block.yaml"))
 
 
 def _check_python(block: Block, folder: Path) -> None:
@@ -131,6 +128,10 @@ KINDS: dict[str, Callable[[Block, Path], object]] = {
 @pytest.mark.parametrize("page", [page for page in pages() if page.blocks], ids=lambda page: page.name)
 def test_every_block_of_a_page_works(page: Page, folder: Path) -> None:
     assert not check_page(page, folder)
+
+
+def test_every_block_of_the_pages_that_are_made_from_the_code_works(folder: Path) -> None:
+    assert [wrong for page in generated_pages() for wrong in check_page(page, folder)] == []
 
 
 def test_the_pages_have_blocks_of_each_kind() -> None:

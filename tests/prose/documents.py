@@ -11,7 +11,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-__all__ = ["ROOT", "Block", "Page", "Paragraph", "pages", "read_page"]
+__all__ = ["ROOT", "Block", "Page", "Paragraph", "generated_pages", "pages", "read_page"]
 
 ROOT = Path(__file__).parents[2]
 # The marks of admonitions and tabs on the site. Their content is indented, which would make it code in plain Markdown.
@@ -19,7 +19,7 @@ CONTAINER = re.compile(r"(?P<indent> *)(?:!!!|\?\?\?\+?|===)!? +\S.*")
 FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 # What a command writes between two marks, such as the tables of benchmarks and the line below each, is not read as prose.
 GENERATED, END = re.compile(r"<!-- (?!end )[\w-]+: "), "<!-- end -->"
-TITLE = re.compile(r'title="(?P<title>[^"]+)"')
+TITLE = re.compile(r"title=(?P<quote>[\"'])(?P<title>.+?)(?P=quote)")
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,25 @@ class Page:
 
 @cache
 def pages() -> tuple[Page, ...]:
-    """Return every page that a reader of the repository or of the site may open."""
+    """Return the pages that are files: those of the repository and those of the site."""
     folders = (ROOT / "docs", ROOT / "examples", ROOT / ".github")
     found = [*ROOT.glob("*.md"), *(path for folder in folders for path in folder.rglob("*.md"))]
     return tuple(read_page(path) for path in sorted(found))
 
 
+@cache
+def generated_pages() -> tuple[Page, ...]:
+    """Return the pages of the site that are made from the code, as if they were files in docs/."""
+    from website.reference import PAGES
+
+    return tuple(read_text(ROOT / "docs" / name, page()) for name, page in PAGES.items())
+
+
 def read_page(path: Path) -> Page:
-    text = path.read_text(encoding="utf-8")
+    return read_text(path, path.read_text(encoding="utf-8"))
+
+
+def read_text(path: Path, text: str) -> Page:
     tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(_without_containers(_without_front_matter(text)))
     name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
     paragraphs: list[Paragraph] = []

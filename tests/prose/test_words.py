@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.prose.documents import ROOT, pages
+from tests.prose.documents import ROOT, generated_pages, pages
 from tests.prose.source_text import prose_of
 from tests.prose.words import main, refusals, words
 
@@ -70,6 +70,8 @@ def test_the_line_of_a_refused_word_is_named(tmp_path: Path) -> None:
 
 def test_nothing_in_the_project_has_a_refused_word(capsys: pytest.CaptureFixture[str]) -> None:
     assert main() == 0, capsys.readouterr().out
+    made = [refusal for page in generated_pages() for each in page.paragraphs for refusal in refusals(each.text, page.name)]
+    assert not made, "\n".join(map(str, made))
 
 
 def test_a_refused_word_in_a_source_file_fails_the_lint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,7 +78,7 @@ def page() -> str:
     parts += [table(["variable", "type", "default", "meaning"], rows) + "\n", "## Shipped files\n"]
     parts.append("`-c NAME` takes each of these. Several can be combined; a later one overrides an earlier one.\n")
     for path in sorted(CONFIGS.glob("*.yaml")):
-        parts.append(f"### {path.stem}.yaml\n\n```yaml\n{path.read_text(encoding='utf-8')}```\n")
+        parts.append(f"### {path.stem}.yaml\n\n```yaml title='{path.name}'\n{path.read_text(encoding='utf-8')}```\n")
     return "\n".join(parts)
 
 

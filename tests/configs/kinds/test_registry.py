@@ -284,7 +284,7 @@ def test_the_spec_in_the_documentation_is_sound(monkeypatch: pytest.MonkeyPatch)
     page = (ROOT / "docs" / "how-to" / "own-model.md").read_text()
     module = ModuleType("mine_plugin")
     monkeypatch.setitem(sys.modules, "mine_plugin", module)
-    exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], module.__dict__)
+    exec(re.findall(r"```python[^\n]*\n(.*?)```", page, re.DOTALL)[0], module.__dict__)
     settings = yaml.safe_load(re.findall(r"```yaml[^\n]*\n(.*?)```", page, re.DOTALL)[0])
     settings["models"]["plugins"] = ["mine_plugin:SPEC"]
     found = RetrainSettings.model_validate(settings)
