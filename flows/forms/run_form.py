@@ -136,6 +136,6 @@ def _resolved(schema: Schema, resolve: Callable[[Schema], Schema]) -> Schema:
 
 
 def first_sentence(text: str) -> str:
-    """Return the first sentence of a description, as the Markdown that the Prefect UI draws. Angle brackets are no HTML there."""
+    """Return the first sentence of a description, as Markdown for the Prefect UI. Angle brackets are escaped, because it would read them as HTML."""
     first = re.split(r"(?<=\.)\s+(?=[A-Z`])", " ".join(text.split()), maxsplit=1)[0]
     return re.sub(r"`[^`]*`|<", lambda found: found[0] if found[0] != "<" else r"\<", first)
