@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from website.glossary import explained, terms_in
 from website.reference import PAGES
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 FROM_ROOT = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "SECURITY.md": "security.md"}
@@ -27,6 +29,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, target, content=in_site(text)))
     return files
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Explain the terms of a page, but neither in the glossary itself nor in what is looked up."""
+    if page.file.src_uri == "contributing.md" or page.file.src_uri.startswith("reference/"):
+        return html
+    return explained(html, terms_in((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
 
 
 def in_site(text: str) -> str:

@@ -18,6 +18,7 @@ from configs.settings import RetrainSettings
 from flows.cli.options import models
 from serving.api.responses import Problem
 from tests.infra.test_production_files import AREAS
+from website.glossary import explained, terms_in
 from website.hooks import FROM_ROOT, in_site
 from website.reference import PAGES, commands, http_api, metrics
 
@@ -121,6 +122,14 @@ def test_documents_of_the_root_link_to_pages_of_the_site_and_to_no_file_beside_i
 def test_links_of_the_root_lead_to_files(document: str) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#\s]+)[^)]*\)", (ROOT / document).read_text(encoding="utf-8"))
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_a_page_explains_the_first_use_of_a_term_and_leaves_code_and_links_alone() -> None:
+    terms = terms_in("| term | meaning |\n|---|---|\n| **pod** | a `rented` machine |\n| **staged, sealed** | written |\n")
+    assert terms == {"pod": "a rented machine", "staged": "written", "sealed": "written"}
+    found = explained("<h2>Pod</h2><p>Pods, <code>pod</code> and a pod; <a href='#pod'>sealed</a> podium, sealed</p>", terms)
+    assert found.count("<abbr") == 2 and '<abbr title="a rented machine">Pods</abbr>, <code>pod</code> and a pod;' in found
+    assert "<a href='#pod'>sealed</a> podium, <abbr title=\"written\">sealed</abbr>" in found
 
 
 def test_readme_is_read_in_one_sitting() -> None:
