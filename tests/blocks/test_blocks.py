@@ -42,6 +42,8 @@ SETTINGS: dict[str, Any] = {
 }
 """The settings of a YAML block, by its title. Without one of these, a block has settings of a run."""
 
+MODULE = re.compile(r"(?<![\w/])(?:configs|flows|infra|models|serving|tasks)/[\w/]+\w")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def examples() -> None:
@@ -115,13 +117,20 @@ def _check_text(block: Block, folder: Path) -> None:
     """The output of a command is compared when the command is run. Other texts show no more than a tree or a formula."""
 
 
+def _check_mermaid(block: Block, folder: Path) -> None:
+    """The test of the site draws it. The modules that it names exist."""
+    for name in MODULE.findall(block.text):
+        if not (ROOT / name).exists() and not (ROOT / f"{name}.py").exists():
+            raise Unfit(f"there is no module {name}")
+
+
 KINDS: dict[str, Callable[[Block, Path], object]] = {
     "yaml": _check_yaml,
     "python": _check_python,
     "json": lambda block, folder: shown_json(block.text),
     "toml": lambda block, folder: tomllib.loads(block.text),
     "text": _check_text,
-    "mermaid": _check_text,  # the test of the site draws it
+    "mermaid": _check_mermaid,
 }
 
 
@@ -170,6 +179,7 @@ def test_commands_that_no_sandbox_runs_have_a_test_of_their_own() -> None:
         ("```python\nraise ValueError('no')\n```", "no"),
         ("```json\n{\n```", "Expecting"),
         ("```toml\na = \n```", "Invalid value"),
+        ('```mermaid\nflowchart LR\n  a["tasks/gates<br>judge"]\n```', "no module tasks/gates"),
         ("```php\n1\n```", "no test can reach a block of php"),
         ("Text.\n\n    recsys retrain\n", "without a language"),
     ],
