@@ -30,6 +30,7 @@ ROW = 22  # pixels of a row of a legend; the height of a chart includes its lege
 BELOW = alt.Legend(
     title=None, orient="bottom", columns=1, labelLimit=420
 )  # its names are long: beside the chart they would be cut
+DAY = "%Y-%m-%d"
 MINUTES = "%Y-%m-%d %H:%M"
 Layers = alt.LayerChart | alt.FacetChart
 
@@ -40,9 +41,7 @@ def history_line(rows: Sequence[dict[str, Any]]) -> alt.Chart:
         alt.Chart(pd.DataFrame(rows))
         .mark_circle(size=55, opacity=0.65)
         .encode(
-            x=alt.X(
-                "time:T", title=None, scale=UTC, axis=alt.Axis(format=MINUTES, labelOverlap=True, labelFlush=True, tickCount=4)
-            ),
+            x=alt.X("time:T", title=None, scale=UTC, axis=alt.Axis(format=DAY, labelOverlap=True, labelBound=True, tickCount=4)),
             y=alt.Y("group:N", title=None, sort="-x"),
             color=alt.Color("group:N", legend=None, scale=alt.Scale(scheme="tableau20")),
             tooltip=["title:N", "time:T"],
@@ -119,7 +118,7 @@ def champions(rows: Sequence[dict[str, Any]]) -> alt.Chart:
         .mark_bar(height=18, cornerRadius=4)
         .encode(
             x=alt.X(
-                "start:T", title=None, scale=UTC, axis=alt.Axis(format=MINUTES, labelOverlap=True, labelFlush=True, tickCount=6)
+                "start:T", title=None, scale=UTC, axis=alt.Axis(format=MINUTES, labelOverlap=True, labelBound=True, tickCount=6)
             ),
             x2="end:T",
             y=alt.Y("version:N", title=None, sort=alt.EncodingSortField("start"), axis=alt.Axis(labelLimit=220)),
@@ -160,7 +159,7 @@ def metric_intervals(rows: Sequence[dict[str, Any]], metric: str) -> Layers:
 def drift_over_time(rows: Sequence[dict[str, Any]]) -> Layers:
     """Plot sizes by check and time: rows of when (datetime), check, size (effect / bound), effect, bound, verdict, dataset."""
     base = alt.Chart(pd.DataFrame(rows)).encode(
-        x=alt.X("when:T", title=None, scale=UTC, axis=alt.Axis(format=MINUTES, labelOverlap=True, labelFlush=True, tickCount=6))
+        x=alt.X("when:T", title=None, scale=UTC, axis=alt.Axis(format=MINUTES, labelOverlap=True, labelBound=True, tickCount=6))
     )
     lines = base.mark_line(point=alt.OverlayMarkDef(size=60), strokeWidth=2).encode(
         y=alt.Y("size:Q", title="effect / threshold"),
@@ -176,10 +175,14 @@ def drift_over_time(rows: Sequence[dict[str, Any]]) -> Layers:
     )
     marks = (
         base.transform_filter("datum.verdict == 'drifted'")
-        .mark_point(shape="cross", angle=45, size=190, color=RED, strokeWidth=2)
+        .mark_point(
+            shape="cross", angle=45, size=190, color=RED, strokeWidth=2, aria=False
+        )  # the verdict is in the lines' tooltips
         .encode(y="size:Q")
     )
-    bound = base.mark_rule(strokeDash=[4, 4], color=GREY).encode(x=alt.value(0), x2=alt.value("width"), y=alt.datum(1.0))
+    bound = base.mark_rule(strokeDash=[4, 4], color=GREY, aria=False).encode(
+        x=alt.value(0), x2=alt.value("width"), y=alt.datum(1.0)
+    )
     return alt.layer(bound, lines, marks).properties(height=320 + ROW * len({row["check"] for row in rows}))
 
 
@@ -199,7 +202,7 @@ def round_trips(rows: Sequence[dict[str, Any]]) -> alt.Chart:
             ),
             tooltip=["what:N", alt.Tooltip("ms:Q", format=".1f")],
         )
-        .properties(height=180)
+        .properties(height=240)
     )
     return chart
 

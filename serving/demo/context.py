@@ -83,9 +83,7 @@ class Context:
 
     def label(self, ref: ModelRef) -> str:
         """Return the label of a version in a list of choices."""
-        mark = "★ " if ref.version == self.champion() else ""
-        ndcg = ref.metrics.get("ndcg@10")
-        return f"{mark}{self.short(ref.version)} · {ref.kind}" + (f" · NDCG@10 {ndcg:.3f}" if ndcg is not None else "")
+        return f"{'★ ' if ref.version == self.champion() else ''}{self.short(ref.version)} · {ref.kind}"
 
 
 def context_of(settings: DemoSettings | None = None) -> Context:

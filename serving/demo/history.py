@@ -62,8 +62,10 @@ def choose_version(context: Context, label: str = "Model version", place: int = 
     champion = context.champion()
     refs = sorted(refs, key=lambda ref: ref.version != champion)  # stable sort: the rest stays newest first
     labels = {context.label(ref): ref for ref in refs}
-    chosen = st.selectbox(label, list(labels), index=min(place, len(labels) - 1), key=key)
-    return context.load(labels[chosen])
+    chosen = labels[st.selectbox(label, list(labels), index=min(place, len(labels) - 1), key=key, help="★ marks the champion.")]
+    if (ndcg := chosen.metrics.get("ndcg@10")) is not None:
+        st.caption(f"NDCG@10 of its evaluation: {ndcg:.4f}")
+    return context.load(chosen)
 
 
 def choose_history(context: Context, loaded: LoadedVersion) -> Asked:

@@ -20,15 +20,15 @@ __all__ = ["HEAD", "cards", "legend", "plain_table", "stylesheet", "when"]
 HEAD = "recsys"
 NARROW = 3  # columns of a table that fits on a phone
 VERDICTS = {
-    "✓ passed": "good",
-    "✗ failed": "bad",
     "passed": "good",
-    "failed": "bad",
+    "no loss shown": "short",
+    "loss shown": "bad",
     "drifted": "bad",
     "stable": "good",
     "held": "bad",
     "promoted": "good",
 }
+"""The look of a cell that ends with these words; the first that fits counts."""
 STYLE = (
     f"<style>\n{STYLE_VARIABLES}\n"
     + """\
@@ -57,6 +57,9 @@ table.plain td { overflow-wrap: anywhere; }
 table.plain td.short { white-space: nowrap; } table.plain td.number { text-align: right; white-space: nowrap; } table.plain td.good { color: var(--green); white-space: nowrap; }
 table.plain td.bad { color: var(--red); font-weight: 600; white-space: nowrap; }
 @media (max-width: 48rem) {
+  [class*="st-key-pick-"] [data-testid="stHorizontalBlock"] { flex-wrap: nowrap; gap: .6rem; }
+  [class*="st-key-pick-"] [data-testid="stColumn"] { min-width: 0 !important; flex: 1 1 0 !important; }
+  [class*="st-key-pick-"] [data-testid="stColumn"]:first-child { flex: 0 0 5.2rem !important; }
   table.wide thead { display: none; } table.wide, table.wide tbody { display: block; }
   table.wide tr { display: block; padding: .4rem 0; border-bottom: 1px solid var(--line); }
   table.wide td { display: grid; grid-template-columns: 7.5rem 1fr; gap: .6rem; border: 0; padding: .12rem 0; text-align: left !important; white-space: normal !important; }

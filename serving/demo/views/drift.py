@@ -43,7 +43,7 @@ def show(context: Context) -> None:
         st.altair_chart(charts.drift_over_time(rows), width="stretch")
     st.subheader("One measurement")
     chosen = st.selectbox(
-        "Measurement", records[::-1], format_func=lambda record: f"{record.when:%Y-%m-%d %H:%M:%S} UTC · {_found(record)}"
+        "Measurement (UTC)", records[::-1], format_func=lambda record: f"{record.when:%Y-%m-%d %H:%M:%S} · {_found(record)}"
     )
     _record(context, chosen)
 
@@ -87,7 +87,7 @@ def _record(context: Context, record: DriftRecord) -> None:
 def _found(record: DriftRecord) -> str:
     """Return the verdict of a measurement, which is none if no event was newer than the champion."""
     nothing = not record.result["rows"] and record.result.get("champion")
-    return "nothing new since the champion was trained" if nothing else str(record.result["verdict"])
+    return "nothing new" if nothing else str(record.result["verdict"])
 
 
 def _figure(value: float | None) -> str:

@@ -85,7 +85,8 @@ def show(context: Context) -> None:
 
 def _items(link: ServerLink, user: int | str, items: list[dict[str, Any]], where: str) -> None:
     for place, item in enumerate(items, 1):
-        button, card = st.columns([1, 4.2], vertical_alignment="center")
+        row = st.container(key=f"pick {where} {place}")
+        button, card = row.columns([1, 4.2], vertical_alignment="center")
         button.button("Choose", key=f"{where} {item['item_id']}", on_click=_choose, args=(link, user, item), width="stretch")
         year = f' <span class="year">{item["year"]}</span>' if item["year"] else ""
         attributes = [f"{name}: {value}" for name, value in (item["attributes"] or {}).items() if value is not None]

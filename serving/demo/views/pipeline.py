@@ -15,7 +15,14 @@ from serving.demo import Context, charts, plain_table
 __all__ = ["show"]
 
 METRICS = {"NDCG@10": "ndcg@10", "HR@10": "hr@10", "MRR@10": "mrr@10"}
-MARKS = {"passed": "✓ passed", "failed": "✗ failed"}
+MARKS = {
+    "passed": "✓ passed",
+    "failed": "✗ held",
+    "not judged": "\N{EN DASH} could not be judged",
+    "not applicable": "\N{EN DASH} does not apply",
+}
+LOSS_MARKS = MARKS | {"passed": "○ no loss shown", "failed": "✗ loss shown"}
+"""Of a test that looks for a loss: to find none does not prove that there is none."""
 
 
 def show(context: Context) -> None:
@@ -107,9 +114,9 @@ def _decision(context: Context, refs: list[ModelRef]) -> None:
             [
                 {
                     "rule": rule["name"],
-                    "figure": None if rule["figure"] is None else float(rule["figure"]),
+                    "figure": "" if rule["figure"] is None else f"{rule['figure']:.4f}".rstrip("0").rstrip("."),
                     "must be": "" if rule["threshold"] is None else f"{rule['comparison']} {rule['threshold']:.4g}",
-                    "verdict": MARKS.get(rule["verdict"], rule["verdict"]),
+                    "verdict": (LOSS_MARKS if rule["comparison"] == "p >" else MARKS).get(rule["verdict"], rule["verdict"]),
                     "in words": rule["detail"],
                 }
                 for rule in rules

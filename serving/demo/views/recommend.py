@@ -42,32 +42,37 @@ def show(context: Context) -> None:
     rules = context.rules()
     with st.spinner("Ranking ..."):
         items = loaded.recommend(events.item_ids, events.times, asked.now, rules, k=k, only=only, user=asked.user)
-    if hidden is not None:
-        _say_truth(loaded, asked, hidden)
-    left, right = st.columns([1, 1.15], gap="large")
+    left, right = st.columns([1.15, 1], gap="large")
     with left:
+        _show_history(loaded, asked)
+    with right:
+        if hidden is not None:
+            _say_truth(loaded, asked, hidden)
+        legend(loaded)
+    left, right = st.columns([1.15, 1], gap="large")
+    with left:
+        st.subheader("Recommended")
+        cards(items, noun=nouns.item, marked=hidden.item_id if hidden is not None else None)
+        _say_rules(rules, loaded)
+    with right:
         if len(events.times):
-            many = len(events.times) > LAST
-            st.subheader(
-                escaped(f"The last {LAST} of {len(events.times):,} {nouns.events}" if many else nouns.events.capitalize())
-            )
-            plain_table(_last_events(loaded, asked))
             st.subheader(escaped(f"All {nouns.events} by time"))
             st.altair_chart(charts.history_line(_events(loaded, asked)), width="stretch")
-        else:
-            st.subheader("No history yet")
-            st.caption(
-                escaped(f"The list has the most popular {nouns.items}. It changes once there are {nouns.events} to go by.")
-            )
         if len(events.times) and loaded.model.sequential:
             st.subheader("As time passes")
             st.caption("The same history, with more and more time before the request. The top ten are above the dashed line.")
             st.altair_chart(charts.ranks_over_gaps(_over_gaps(loaded, asked, rules), list(GAPS)), width="stretch")
-    with right:
-        st.subheader("Recommended")
-        legend(loaded)
-        cards(items, noun=nouns.item, marked=hidden.item_id if hidden is not None else None)
-        _say_rules(rules, loaded)
+
+
+def _show_history(loaded: LoadedVersion, asked: Asked) -> None:
+    """Show the latest events that the model is told of."""
+    nouns, total = loaded.nouns, len(asked.events.times)
+    if not total:
+        st.subheader("No history yet")
+        st.caption(escaped(f"The list has the most popular {nouns.items}. It changes once there are {nouns.events} to go by."))
+        return
+    st.subheader(escaped(f"The last {LAST} of {total:,} {nouns.events}" if total > LAST else nouns.events.capitalize()))
+    plain_table(_last_events(loaded, asked))
 
 
 def _say_truth(loaded: LoadedVersion, asked: Asked, hidden: HeldOut) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,13 +15,16 @@ from streamlit.testing.v1 import AppTest
 
 from configs.errors import NotFoundError, StoreError
 from configs.serving import DemoSettings
+from configs.settings import StoreSettings
 from infra.registry import ModelRegistry
+from infra.storage import open_store
 from infra.storage.local import LocalStore
 from infra.version_names import short_version
 from serving.demo.context import SETTINGS, context_of
 from serving.demo.histories import read_histories
 from serving.demo.launch import environment
 from tasks.datasets import store_histories
+from tests.doubles.moto_s3 import moto_s3
 from tests.tasks.landed import Place, events
 from tests.tasks.world import NAME, World
 
@@ -206,6 +210,23 @@ def test_the_latest_run_is_told_and_an_earlier_one_can_be_chosen(
     assert f"{len(rows):,} ratings by" in shown and "more than in the run before" in shown
     app.selectbox(key="run").select_index(1).run()
     assert "Another version has replaced it since" in html(app) and "newer ratings" in html(app) and not app.exception
+
+
+def test_a_store_on_s3_is_shown(
+    lively: tuple[World, DemoSettings], settings: DemoSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world, _ = lively
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with moto_s3() as url:
+        boto3.client("s3", endpoint_url=url, region_name="us-east-1").create_bucket(Bucket="films")
+        given = {"url": "s3://films/demo", "endpoint_url": url, "region": "us-east-1"}
+        remote = settings.model_copy(update={"store": StoreSettings.model_validate(given), "work_dir": tmp_path})
+        store = open_store(remote.store)
+        for key in world.store.list():
+            store.put(key, world.store.get(key))
+        assert "What came next in truth" in html(page("recommend", remote, monkeypatch))
+        assert html(page("latest", remote, monkeypatch)) == html(page("latest", settings, monkeypatch))
 
 
 def test_a_store_that_lets_nobody_write_is_shown(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
