@@ -57,6 +57,7 @@ def test_a_user_is_chosen_by_the_teams_id_and_items_are_shown_by_theirs(
     assert app.text_input(key="user").label == "Id of the user" and "müller@" in app.text_input(key="user").value
     shown = html(app)
     assert shown.count('<div class="item') == 10 and ">SKU/" in shown and "brand: Acme" in shown and "film" not in shown.lower()
+    assert 'data-name="product"' in shown and 'data-name="rating"' not in shown and "lower without it" in shown
     app.text_input(key="user").set_value(named(7)).run()
     assert html(app) != shown and not app.exception
     app.text_input(key="user").set_value("nobody").run()

@@ -212,6 +212,7 @@ def test_the_latest_run_is_told_and_an_earlier_one_can_be_chosen(
     assert "Another version has replaced it since" in html(app) and "newer ratings" in html(app) and not app.exception
 
 
+@pytest.mark.full
 def test_a_store_on_s3_is_shown(
     lively: tuple[World, DemoSettings], settings: DemoSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -229,6 +230,7 @@ def test_a_store_on_s3_is_shown(
         assert html(page("latest", remote, monkeypatch)) == html(page("latest", settings, monkeypatch))
 
 
+@pytest.mark.full
 def test_a_store_that_lets_nobody_write_is_shown(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*given: Any) -> None:
         raise StoreError(f"no rights to write {given[1:]}")
