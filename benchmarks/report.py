@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+from configs.cores import available_cores
 from infra.registry import git_commit
 
 __all__ = ["SKIPPED", "hardware", "measured", "refuse_mixed", "skip", "skip_without", "write_json", "write_result"]
@@ -42,7 +43,7 @@ def hardware() -> dict[str, Any]:
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     found: dict[str, Any] = {
         "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "torch": torch.__version__,
     }
     if torch.cuda.is_available():

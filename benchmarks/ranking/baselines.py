@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args
 
 from benchmarks.data import load_events, load_split, origin
 from benchmarks.report import hardware, skip, write_result
+from configs.cores import available_cores
 from configs.settings import NCFSettings, PopularitySettings, ProtocolId, SourceName
 from infra.pages import markdown_table
 from models.evaluation import Split
@@ -76,7 +77,7 @@ def main() -> None:
         for protocol in given.protocols
         for seed in (given.seeds if kind != "popularity" else given.seeds[:1])
     ]
-    threads = max(1, (os.cpu_count() or 1) // given.jobs)
+    threads = max(1, available_cores() // given.jobs)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     machine = hardware() | {"threads_a_run": threads, "runs_at_once": given.jobs}
     asked = origin(given.source, given.data) | {

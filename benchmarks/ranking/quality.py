@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from configs.cores import available_cores
 from infra.pages import markdown_table
 
 KINDS = ("popularity", "ncf", "ss4rec")
@@ -41,7 +42,7 @@ def main() -> None:
         for protocol in given.protocols
         for seed in (given.seeds if kind != "popularity" else given.seeds[:1])
     ]
-    threads = max(1, (os.cpu_count() or 1) // given.jobs)
+    threads = max(1, available_cores() // given.jobs)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     with multiprocessing.get_context("spawn").Pool(given.jobs, maxtasksperchild=1) as pool:
         runs = list(pool.imap_unordered(_run, work, chunksize=1))
@@ -138,7 +139,7 @@ def _hardware(threads: int, jobs: int) -> dict[str, Any]:
     )
     return {
         "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "threads_a_run": threads,
         "runs_at_once": jobs,
     }

@@ -18,6 +18,7 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
+from configs.cores import available_cores
 from configs.settings import SourceName
 
 ALL = "seeds.npz"
@@ -37,7 +38,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     wanted = {seed: given.out / f"seed-{seed:03d}.npz" for seed in range(1, given.seeds + 1)}
     work = [(given.source, given.data, given.overrides, seed, path) for seed, path in wanted.items() if not path.exists()]
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // given.jobs))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, available_cores() // given.jobs))
     with multiprocessing.get_context("spawn").Pool(given.jobs, maxtasksperchild=1) as pool:
         for seed, ndcg, seconds in pool.imap_unordered(_train, work, chunksize=1):
             print(f"seed {seed}: NDCG@10 {ndcg:.4f}, {seconds:.0f} s", flush=True)

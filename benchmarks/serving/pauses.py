@@ -9,7 +9,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
-from os import cpu_count
+
+from configs.cores import available_cores
 
 __all__ = ["Pauses", "measure_pauses"]
 
@@ -41,6 +42,6 @@ class Pauses:
 def measure_pauses(seconds: float = 5.0) -> Pauses:
     """Measure the pauses with every core busy for `seconds`."""
     spin = [sys.executable, "-I", "-c", SPIN, str(seconds)]
-    running = [subprocess.Popen(spin, stdout=subprocess.PIPE, text=True) for _ in range(cpu_count() or 1)]
+    running = [subprocess.Popen(spin, stdout=subprocess.PIPE, text=True) for _ in range(available_cores())]
     found = [tuple(map(float, process.communicate()[0].split())) for process in running]
     return Pauses(round(max(lost for lost, _ in found) / seconds, 4), round(max(longest for _, longest in found) * 1000, 1))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from benchmarks.data import load_split, origin
 from benchmarks.report import hardware, measured, refuse_mixed, skip, write_result
+from configs.cores import available_cores
 from configs.loading import load_settings
 from configs.settings import RetrainSettings
 from infra.pages import markdown_table
@@ -80,7 +80,7 @@ def _run(network: str, count: int, seed: int, data: Path | None, overrides: list
         seed,
         trains=f"{network} with {count} replicas",
         on_epoch=None,
-        threads=max(1, (os.cpu_count() or 2) // count),
+        threads=max(1, available_cores() // count),
         if_killed="Lower --set batch_tokens.",
         placement=Placement(resolve_device(settings.models.ss4rec.device), count),
     )

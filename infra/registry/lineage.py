@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from configs.cores import available_cores
+
 __all__ = ["git_commit", "machine_facts"]
 
 PATIENCE_S = 120  # for git: on a busy machine, a record must not lack the commit
@@ -85,7 +87,7 @@ def _hardware() -> dict[str, Any]:
     )
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    return {"cpu": cpu, "cores": os.cpu_count(), "ram_gib": round(pages / 2**30, 1), "gpus": gpus}
+    return {"cpu": cpu, "cores": available_cores(), "ram_gib": round(pages / 2**30, 1), "gpus": gpus}
 
 
 def _lines(path: Path) -> list[str]:

@@ -25,7 +25,7 @@ from models.evaluation import metrics, rank_requests
 from models.ncf.inference import hidden_layers
 from models.recommender import FitReport, IntArray, OnEpoch, Program, Recommender, Requests, Sequences
 from models.sequences import Vocabulary
-from models.training import Checkpoints, EagerEpochs, Learner, Schedule, fingerprint_of
+from models.training import Checkpoints, EagerEpochs, Learner, Schedule, fingerprint_of, resolve_device
 from models.training import train as run_training
 
 __all__ = ["NCF"]
@@ -41,8 +41,7 @@ class NCF(Recommender):
 
     def __init__(self, settings: NCFSettings) -> None:
         self._settings = settings
-        wanted = settings.device
-        self._device = torch.device("cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu")
+        self._device = torch.device(resolve_device(settings.device))
         self.catalogue: IntArray = np.empty(0, dtype=np.int64)
         self._items = self._users = Vocabulary(self.catalogue)
         self._weights: dict[str, torch.Tensor] = {}

@@ -5,8 +5,7 @@ Torch's random numbers and threads belong to the process. Runs that shared one c
 
 from __future__ import annotations
 
-import os
-
+from configs.cores import threads_of_each
 from configs.kinds import place_of
 from configs.studies import CompareSettings, EntrySettings
 from infra.storage import open_store
@@ -52,6 +51,6 @@ def _run_entry(
 
 
 def _share_of_cores(settings: CompareSettings) -> int:
-    """Threads per run: one core is left to Prefect, and the runs on one machine share the others."""
+    """Threads per run. The runs on one machine share its cores."""
     together = 1 if settings.runner == "deployments" or settings.dask_address else settings.max_parallel
-    return max(1, ((os.cpu_count() or 2) - 1) // together)
+    return threads_of_each(together)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import torch
 from optuna.trial import TrialState
 
 from configs.base import Settings
+from configs.cores import threads_of_each
 from configs.errors import TrainingError
 from configs.kinds import place_of, spec_of
 from configs.studies import SearchSettings
@@ -58,8 +58,7 @@ def run_trials(
         on_epoch: Called after each epoch.
     """
     options = settings.search
-    # As in `train_candidate`, one core is left to other processes. The workers of a run share the rest.
-    torch.set_num_threads(max(1, ((os.cpu_count() or 2) - 1) // options.workers))
+    torch.set_num_threads(threads_of_each(options.workers))
     train = _trainer(store, dataset, settings)
     ended, deadline, idle_since = 0, time.monotonic() + (options.seconds or float("inf")), None
     with answering(study_url(settings)):

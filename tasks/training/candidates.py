@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import torch
 
+from configs.cores import threads_of_each
 from configs.kinds import place_of
 from configs.settings import EvaluationSettings, RetrainSettings
 from infra.registry import file_digests
@@ -74,10 +74,8 @@ def train_candidate(
         TrainingError: Training cannot start, or it diverges.
     """
     placement = placement_of(kind, settings.models)
-    # Leave one core to the Prefect server and other processes. With OpenMP threads on every core, each short operation
-    # waits at its barrier for a thread that has lost its core, and an epoch can take thirty times as long.
     replicated = placement.replicas > 1
-    threads = max(1, ((os.cpu_count() or 2) - 1) // placement.replicas)
+    threads = threads_of_each(placement.replicas)
     plugin = place_of(kind) is not None
     if replicated or plugin:
         candidate = run_apart(

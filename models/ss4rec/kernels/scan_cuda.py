@@ -86,7 +86,10 @@ class TimeScan(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         drive, start = _rows(drive), start.contiguous()
         states, steps = len(rate_re), log_step.exp()
-        h, final = torch.empty_like(drive, memory_format=torch.contiguous_format), torch.empty_like(start)
+        h, final = (
+            start.new_empty(drive.shape),
+            torch.empty_like(start),
+        )  # states keep their precision, whatever that of the drive
         kernels_cuda.time_forward[(len(segments),)](
             drive, intervals, rate_re, rate_im, steps, segments.offsets, start, h, final,
             len(drive), states, drive.stride(0),
@@ -101,7 +104,7 @@ class TimeScan(torch.autograd.Function):
         drive, intervals, rate_re, rate_im, steps, start, h = ctx.saved_tensors
         states, windows = len(rate_re), len(ctx.segments)
         grad_h, grad_final = _rows(grads[0]), grads[1].contiguous()
-        grad_drive, grad_start = torch.empty_like(h), torch.empty_like(start)
+        grad_drive, grad_start = drive.new_empty(drive.shape), torch.empty_like(start)
         grad_intervals = torch.empty_like(intervals)
         parameters = torch.zeros(windows, 3, states, dtype=rate_re.dtype, device=h.device)
         kernels_cuda.time_backward[(windows,)](

@@ -46,6 +46,15 @@ def half_precision_inputs_give_the_same_to_their_precision() -> None:
     assert_backend_agrees("cuda", torch.bfloat16, 0.05, [6], channels=8, reference=torch.float64)
 
 
+def states_stay_in_float32_if_the_inputs_are_in_half_precision() -> None:
+    drive, intervals = torch.randn(6, 8, dtype=torch.bfloat16), torch.rand(6) * 100
+    rate, angle, steps = -torch.rand(4), torch.randn(4), torch.randn(4) - 4
+    h, final = time_scan(drive, intervals, rate, angle, steps, segments([6]), backend="cuda")
+    exact, _ = time_scan(drive.float(), intervals, rate, angle, steps, segments([6]), backend="reference")
+    assert h.dtype == final.dtype == torch.float32
+    torch.testing.assert_close(h, exact, rtol=1e-4, atol=1e-4)
+
+
 def long_intervals_stay_finite() -> None:
     for interval in (0.0, 1e-3, 1e5, 3e7):
         rate, steps = -torch.tensor([1e-4, 0.5, 50.0]), torch.tensor([-12.0, -2.0, 4.0])
@@ -193,6 +202,7 @@ CHECKS: list[Callable[[], None]] = [
     outputs_states_and_gradients_equal_the_reference,
     a_window_of_any_length_leaves_its_neighbours_alone,
     half_precision_inputs_give_the_same_to_their_precision,
+    states_stay_in_float32_if_the_inputs_are_in_half_precision,
     long_intervals_stay_finite,
     without_gradients_the_selective_scan_equals_the_reference,
     without_gradients_nothing_is_kept_for_the_backward_pass,

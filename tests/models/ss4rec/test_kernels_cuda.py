@@ -14,6 +14,7 @@ CHECKS = [
     "outputs_states_and_gradients_equal_the_reference",
     "a_window_of_any_length_leaves_its_neighbours_alone",
     "half_precision_inputs_give_the_same_to_their_precision",
+    "states_stay_in_float32_if_the_inputs_are_in_half_precision",
     "long_intervals_stay_finite",
     "without_gradients_the_selective_scan_equals_the_reference",
     "without_gradients_nothing_is_kept_for_the_backward_pass",

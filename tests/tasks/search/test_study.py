@@ -206,7 +206,7 @@ def test_a_worker_drops_a_trial_that_was_given_to_another(tmp_path: Path) -> Non
 
 
 def test_workers_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 9)
+    monkeypatch.setattr("configs.cores.available_cores", lambda: 9)
     before, given = torch.get_num_threads(), []
     monkeypatch.setattr(torch, "set_num_threads", given.append)
     for workers in (1, 2, 20):
