@@ -110,6 +110,7 @@ class EpochReport:
     seconds: float
     best_epoch: int
     training_seconds: float = 0.0  # the part of `seconds` without the evaluation
+    warning: str = ""  # one sentence if the training has collapsed
 
     def __post_init__(self) -> None:
         _make_plain(self)
@@ -128,6 +129,7 @@ class FitReport:
     parameters: int = 0
     device: str = "cpu"
     seconds: float = 0.0
+    collapsed: str = ""  # one sentence if the kept weights come from a training that never learnt more than popularity
 
     def __post_init__(self) -> None:
         _make_plain(self)

@@ -1,4 +1,5 @@
 from .beyond_accuracy import genres_of, gini_of_events, list_metric_intervals, list_metrics
+from .by_count import popularity_level, ranks_by_count
 from .protocol import ORDERINGS, REPEATED, Ordering, Split, exact_order, k_core, masks_seen, split
 from .ranking import MISS, FloatArray, Ranking, metrics, per_request, per_request_metrics, rank_requests, slices
 from .sequential import ArmComparison, Path, compare_arms, ratio_mismatch
@@ -41,7 +42,9 @@ __all__ = [
     "paired_test",
     "per_request",
     "per_request_metrics",
+    "popularity_level",
     "rank_requests",
+    "ranks_by_count",
     "ratio_mismatch",
     "slices",
     "split",

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from configs.errors import TrainingError
 from configs.settings import NCFSettings
-from models.evaluation import metrics, rank_requests
+from models.evaluation import metrics, popularity_level, rank_requests
 from models.ncf.inference import hidden_layers
 from models.recommender import FitReport, IntArray, OnEpoch, Program, Recommender, Requests, Sequences
 from models.sequences import Vocabulary
@@ -88,12 +88,13 @@ class NCF(Recommender):
             ranking = rank_requests(self, valid, catalogue, mask_seen=mask_seen, batch_size=256)
             return metrics(ranking.ranks, (10,))
 
+        popularity = popularity_level(train, valid, catalogue, mask_seen=mask_seen)
         words = f"ncf {settings.model_dump_json()} {seed} {mask_seen}"
         fingerprint = fingerprint_of(words, train, valid, catalogue)
         report = run_training(
             Learner(network, optimizer, EagerEpochs(network, optimizer, batches, loss)),
             validate,
-            Schedule(settings.max_epochs, settings.patience),
+            Schedule(settings.max_epochs, settings.patience, popularity=popularity),
             seed=seed,
             checkpoints=None if checkpoint_dir is None else Checkpoints(checkpoint_dir, fingerprint),
             on_epoch=on_epoch,

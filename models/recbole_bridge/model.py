@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix, issparse
 from torch import nn
 
 from configs.errors import TrainingError
-from models.evaluation import metrics, rank_requests
+from models.evaluation import metrics, popularity_level, rank_requests
 from models.recbole_bridge.network import Built, RecBoleEpochs, build, build_from_sizes, interaction, visible_gpus
 from models.recbole_bridge.spec import RecBoleSettings
 from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
@@ -97,10 +97,11 @@ class RecBoleModel(Recommender):
         def validate() -> dict[str, float]:
             return metrics(rank_requests(self, valid, catalogue, mask_seen=mask_seen, batch_size=256).ranks, (10,))
 
+        popularity = popularity_level(train, valid, catalogue, mask_seen=mask_seen)
         report = run_training(
             Learner(built.network, epochs.optimizers, epochs),
             validate,
-            Schedule(self._settings.max_epochs, self._settings.patience),
+            Schedule(self._settings.max_epochs, self._settings.patience, popularity=popularity),
             seed=seed,
             checkpoints=Checkpoints.of(checkpoint_dir, self, train, valid, seed, mask_seen=mask_seen),
             on_epoch=on_epoch,

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from configs.errors import TrainingError
 from configs.settings import SS4RecSettings
-from models.evaluation import MISS, metrics
+from models.evaluation import MISS, metrics, popularity_level
 from models.recommender import FitReport, IntArray, OnEpoch, Program, Recommender, Requests, Sequences
 from models.sequences import Vocabulary, histories
 from models.ss4rec.batches import Batch, Batching, TrainingBatches
@@ -160,6 +160,7 @@ class SS4Rec(Recommender):
             with self._autocast():
                 return metrics(holdout.ranks(network, self._backend, MISS), (10,))
 
+        popularity = popularity_level(train, valid, catalogue, mask_seen=mask_seen)
         # A run may resume with a different number of replicas, on a machine with other GPUs.
         words = f"{settings.model_dump_json(exclude={'replicas'})} {seed} {mask_seen}"
         fingerprint = fingerprint_of(words, train, valid, catalogue, self._who(train.user_ids))
@@ -170,7 +171,7 @@ class SS4Rec(Recommender):
             return run_training(
                 Learner(network, optimizer, epochs, replicas),
                 validate,
-                Schedule(settings.max_epochs, settings.patience),
+                Schedule(settings.max_epochs, settings.patience, popularity=popularity),
                 seed=seed,
                 checkpoints=None if checkpoint_dir is None else Checkpoints(checkpoint_dir, fingerprint),
                 on_epoch=on_epoch,

@@ -6,9 +6,10 @@ epoch's number, or from generator states stored in the checkpoint.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -16,8 +17,11 @@ from torch import nn
 from models.evaluation import metrics, rank_requests
 from models.recommender import EpochReport, FitReport, OnEpoch, Recommender, Requests
 from models.training.checkpoint import Checkpoints, Learner, Progress
+from models.training.collapse import collapse_of, has_learnt
 
 __all__ = ["Schedule", "judged_once", "train"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Schedule:
     max_epochs: int
     patience: int
     metric: str = "ndcg@10"
+    popularity: float | None = None
+    """The valid metric of a ranking by popularity. A training that stays there has collapsed. None: it is not known."""
 
 
 def train(
@@ -62,14 +68,18 @@ def train(
         resumed_from = resumed.epoch if resumed is not None else None
         while progress.epoch < schedule.max_epochs and progress.epoch - progress.best_epoch < schedule.patience:
             report = _run_epoch(learner, validate, schedule, progress)
+            if report.warning and on_epoch is None:
+                logger.warning("%s", report.warning)
             if checkpoints is not None:
                 checkpoints.save(learner, progress)
             if on_epoch is not None:
                 on_epoch(report)
     network.load_state_dict(progress.best_weights)
     network.eval()
+    told = next((report.warning for report in reversed(progress.reports) if report.warning), "")
     return FitReport(
         epochs=progress.reports,
+        collapsed="" if has_learnt(progress.best, schedule.popularity) else told,
         best_epoch=progress.best_epoch,
         resumed_from=resumed_from,
         parameters=sum(p.numel() for p in network.parameters()),
@@ -113,6 +123,8 @@ def _run_epoch(learner: Learner, validate: Callable[[], dict[str, float]], sched
     progress.epoch = epoch
     seconds = time.perf_counter() - started
     report = EpochReport(epoch, schedule.max_epochs, loss, valid, seconds, progress.best_epoch, trained)
+    warning = collapse_of([*progress.reports, report], schedule.metric, schedule.popularity)
+    report = replace(report, warning=warning)
     progress.reports.append(report)
     return report
 

@@ -6,7 +6,7 @@ from .protocol_audit import AuditReport, audit_version
 from .ranking import Overlap, overlap_with, rank, rank_version
 from .served_window import ServedWindow, compare_windows, scores_after, served_events_of
 from .slices import request_slices
-from .version_folder import RANKS_FILE, VersionFolder, assemble_version, read_rankings
+from .version_folder import RANKS_FILE, VersionFolder, assemble_version, read_collapses, read_rankings
 
 __all__ = [
     "RANKS_FILE",
@@ -30,6 +30,7 @@ __all__ = [
     "overlap_with",
     "rank",
     "rank_version",
+    "read_collapses",
     "read_rankings",
     "request_slices",
     "sample_requests",

@@ -25,11 +25,19 @@ from tasks.evaluation.measurement import Measurement
 from tasks.monitoring import read_features, reference_of
 from tasks.training import Candidate
 
-__all__ = ["RANKS_FILE", "VersionFolder", "assemble_version", "read_rankings"]
+__all__ = ["RANKS_FILE", "VersionFolder", "assemble_version", "read_collapses", "read_rankings"]
 
 RANKS_FILE = "ranks.parquet"
 RECORD_FILE = "evaluation.json"
 PAGE_METRICS = ("hr@10", "ndcg@10", "mrr@10")
+
+
+@dataclass(frozen=True)
+class Collapses:
+    """What a version's record tells of trainings that collapsed. Records of earlier versions tell nothing."""
+
+    challenger: str  # one sentence if the challenger never learnt more than popularity
+    warnings: tuple[str, ...]  # one sentence for each other collapse: a baseline's, or one after the epoch that was kept
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,28 @@ def assemble_version(
         named = Named(items, texts, external_ids(store, dataset, Columns.USER), settings.data.nouns)
         _write_page(folder / REPORT_FILE, measured, named, settings)
     return VersionFolder(str(folder), file_digests(folder))
+
+
+def read_collapses(folder: Path, challenger: str) -> Collapses:
+    """Read from a version's record which trainings collapsed. `challenger` is the kind of its model.
+
+    Raises:
+        VersionCorruptError: The record cannot be read.
+    """
+    try:
+        trained = read_json((folder / RECORD_FILE).read_bytes(), f"{RECORD_FILE} of the version")["training"]
+        found = {
+            kind: (run.get("collapsed", ""), run["best_epoch"], [epoch.get("warning", "") for epoch in run["epochs"]][-1:])
+            for kind, run in trained.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise VersionCorruptError(f"The version's {RECORD_FILE} cannot be read ({error!r}); train again.") from error
+    warnings = [
+        f"{kind}: {collapsed or latest[0]} Epoch {kept} was kept."
+        for kind, (collapsed, kept, latest) in found.items()
+        if (collapsed and kind != challenger) or (not collapsed and any(latest))
+    ]
+    return Collapses(found.get(challenger, ("",))[0], tuple(warnings))
 
 
 def read_rankings(folder: Path, dataset: DatasetRef, parts: Split) -> dict[str, Ranking]:

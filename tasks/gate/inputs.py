@@ -22,6 +22,7 @@ class Challenger:
     beyond_accuracy: dict[str, float]
     load_check: LoadCheck
     nonfinite_steps: int = 0
+    collapsed: str = ""  # one sentence if its training never learnt more than popularity
     recorded: Ranking | None = None  # the ranks that were stored when it was evaluated
     served_window: ServedWindow | None = None
     gini_of_events: float | None = None  # of as many random events of the train part as its lists have places
@@ -71,6 +72,7 @@ class GateInputs:
     noise: TrainingNoise = field(default_factory=lambda: TrainingNoise(0.0))
     anchor: Opponent | None = None  # the champion of `promotion.anchor_days` ago, if there was another one
     margin_from: Opponent | None = None  # whose figure the margin of `non-inferior` counts from; None: the champion's
+    collapses: tuple[str, ...] = ()  # what its training and those of the baselines told of a collapse
     decisions: int = 0  # versions that were made in the past year, without the challenger
 
     @property

@@ -20,7 +20,7 @@ from models.evaluation import Split, gini_of_events, list_metrics
 from models.plugins import load_apart
 from tasks.best_effort import LOG, attempt
 from tasks.datasets import DatasetRef, load_dataset_ref, verify_dataset
-from tasks.evaluation import LoadCheck, check_staged, compare_windows, rank, read_rankings, request_slices
+from tasks.evaluation import LoadCheck, check_staged, compare_windows, rank, read_collapses, read_rankings, request_slices
 from tasks.gate.decision import Decision
 from tasks.gate.inputs import Challenger, GateInputs, UnrankedInputs
 from tasks.gate.opponents import Ground, anchor_of, decisions_since, margin_version, noise_of, rank_champion
@@ -124,7 +124,7 @@ def _judge(case: _Case) -> Decision:
             folder = stack.enter_context(registry.fetched(stored))
         except VersionCorruptError as error:
             return hold(LoadCheck.failed(str(error)))
-        rankings = read_rankings(folder, dataset, parts)
+        rankings, collapses = read_rankings(folder, dataset, parts), read_collapses(folder, case.kind)
         if case.kind not in rankings:
             raise GateError(f"The ranks stored with {stored.version} do not include its own kind, {case.kind}; train again.")
         check = check_staged(store, stored, settings)
@@ -167,6 +167,7 @@ def _judge(case: _Case) -> Decision:
             recorded=recorded,
             served_window=served_window,
             gini_of_events=gini_of_events(ranking, parts.train),
+            collapsed=collapses.challenger,
         ),
         baselines=rankings,
         champion=champion,
@@ -174,6 +175,7 @@ def _judge(case: _Case) -> Decision:
         noise=noise_of(ground, case.kind, case.models, stored.version, settings.training_noise),
         anchor=anchor_of(ground, current, settings.anchor_days, now),
         margin_from=margin_version(ground, current) if settings.rule == "non-inferior" else None,
+        collapses=collapses.warnings,
         decisions=decisions_since(registry, stored, now),
     )
     return decide(inputs, settings)

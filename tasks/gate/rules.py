@@ -63,7 +63,7 @@ def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
         detectable_difference=found.comparisons[0].detectable if found.comparisons else None,
         served_window=challenger.served_window,
         settings=settings.model_dump(mode="json"),
-        warnings=[*found.warnings, *_too_many_decisions(inputs, settings)],
+        warnings=[*found.warnings, *inputs.collapses, *_too_many_decisions(inputs, settings)],
         level=settings.level if champion else None,
         training_noise=inputs.noise.relative if champion else None,
         past_retrainings=inputs.noise.retrainings,

@@ -34,6 +34,10 @@ def health_rules(challenger: Challenger, settings: PromotionSettings) -> list[Ru
             4, "non-finite training steps", float(steps), 0.0, "==", "passed" if steps == 0 else "failed",
             f"{steps} training steps had a non-finite loss or gradient.",
         ),
+        Rule(
+            4, "the training did not collapse", float(not challenger.collapsed), 1.0, "==", "failed" if challenger.collapsed else "passed",
+            challenger.collapsed or "The training learnt more than popularity.",
+        ),
         at_least(
             4, "coverage@10", coverage, least,
             f"{coverage:.1%} of the catalogue appears in a top 10; the minimum is {least:.1%}.",

@@ -123,7 +123,7 @@ def epoch_line(report: EpochReport) -> str:
     loss = f"loss {report.loss:.4f}, " if report.loss else ""
     return (
         f"epoch {report.epoch} of at most {report.max_epochs}: {loss}valid NDCG@10 {report.valid['ndcg@10']:.4f} (best in epoch "
-        f"{report.best_epoch}), {report.seconds:.1f} s"
+        f"{report.best_epoch}), {report.seconds:.1f} s{'. ' if report.warning else ''}{report.warning}"
     )
 
 

@@ -46,6 +46,7 @@ class Candidate:
     files: dict[str, str]  # name -> sha256 when saved
     replicas: int = 1  # processes that trained it jointly
     threads: int | None = None  # of each; None in a record of an earlier version
+    collapsed: str = ""  # one sentence if its training never learnt more than popularity
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -146,6 +147,7 @@ def _save(model: Recommender, report: FitReport, kind: str, settings: RetrainSet
         files=file_digests(folder),
         replicas=Replicas.current().count,
         threads=torch.get_num_threads(),
+        collapsed=report.collapsed,
     )
 
 

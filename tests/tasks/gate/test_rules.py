@@ -131,6 +131,18 @@ def test_the_health_rules_cover_weights_steps_and_bias() -> None:
     assert failed(decide(with_challenger(beyond_accuracy={**BEYOND, "gini@10": 0.999}), SETTINGS)) == ["gini@10"]
 
 
+def test_a_challenger_that_learnt_nothing_is_held_with_what_its_training_told() -> None:
+    decision = decide(with_challenger(collapsed="Training has collapsed: it learnt nothing."), SETTINGS)
+    assert failed(decision) == ["the training did not collapse"]
+    assert decision.reasons == ["Training has collapsed: it learnt nothing."]
+
+
+def test_a_collapse_after_the_kept_epoch_and_that_of_a_baseline_are_warnings() -> None:
+    told = ("ss4rec: Training has collapsed. Epoch 3 was kept.", "ncf: Training has collapsed. Epoch 1 was kept.")
+    decision = decide(replace(inputs(ranking(0.4)), collapses=told), SETTINGS)
+    assert decision.outcome == "promoted" and decision.warnings == list(told)
+
+
 @pytest.mark.parametrize("name", ["coverage@10", "gini@10"])
 def test_a_figure_that_is_nan_never_passes(name: str) -> None:
     assert failed(decide(with_challenger(beyond_accuracy={**BEYOND, name: float("nan")}), SETTINGS)) == [name]
