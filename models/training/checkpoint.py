@@ -6,6 +6,9 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -90,17 +93,41 @@ class Checkpoints:
         words = json.dumps([model.name, model.settings(), seed, mask_seen], sort_keys=True)
         return cls(folder, fingerprint_of(words, train, valid, model.catalogue))
 
-    def save(self, learner: Learner, progress: Progress) -> None:
-        """Replace the checkpoint. All replicas must call this."""
+    @contextmanager
+    def saving(self) -> Iterator[Callable[[Learner, Progress], None]]:
+        """Provide the function that replaces the checkpoint. All replicas must call it.
+
+        It copies the state and returns; a thread writes it. Checkpoints are written in their order, at most one waits, and the last
+        one is on the disk when the context ends. A process that is killed leaves a whole checkpoint, which may be one epoch older.
+
+        Raises:
+            OSError: if a checkpoint could not be written.
+        """
+        written: Future[None] | None = None
+        with ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as thread:
+
+            def save(learner: Learner, progress: Progress) -> None:
+                nonlocal written
+                state = self._state(learner, progress)
+                if state is None:
+                    return
+                if written is not None:
+                    written.result()
+                written = thread.submit(self._write, state)
+
+            yield save
+            if written is not None:
+                written.result()
+
+    def _state(self, learner: Learner, progress: Progress) -> dict[str, Any] | None:
+        """Return a copy of the whole state, or None for replicas that write nothing."""
         random = _random_states(learner.device, learner.replicas)
         if learner.replicas.rank > 0:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        torch.save(
+            return None
+        copied: dict[str, Any] = _copied(
             {
                 "fingerprint": self.fingerprint,
-                "network": learner.network.state_dict(),
+                "network": dict(learner.network.state_dict()),
                 "optimizer": learner.optimizer.state_dict(),
                 "random": random,
                 "epoch": progress.epoch,
@@ -109,12 +136,17 @@ class Checkpoints:
                 "best_weights": progress.best_weights,
                 "average": learner.epochs.average.state(),
                 "reports": json.dumps([asdict(report) for report in progress.reports]),
-            },
-            buffer,
+            }
         )
+        return copied
+
+    def _write(self, state: dict[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
         temporary = self.folder / f".{CHECKPOINT}.{os.getpid()}"
         with temporary.open("wb") as file:
-            file.write(buffer.getvalue())
+            file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self.folder / CHECKPOINT)
@@ -169,6 +201,17 @@ def fingerprint_of(words: str, train: Sequences, valid: Requests, *others: npt.N
         digest.update(b"none" if given is None else f"{given.dtype.str} {given.shape}".encode())
         digest.update(b"" if given is None else given.tobytes())
     return digest.hexdigest()
+
+
+def _copied(value: Any) -> Any:
+    """Copy all tensors to the host: training changes them while they are written."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copied(part) for part in value]
+    return value
 
 
 def _random_states(device: torch.device, replicas: Replicas) -> RandomStates:

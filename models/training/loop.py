@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -66,14 +67,15 @@ def train(
         resumed = checkpoints.resume(learner) if checkpoints is not None else None
         progress = resumed or Progress()
         resumed_from = resumed.epoch if resumed is not None else None
-        while progress.epoch < schedule.max_epochs and progress.epoch - progress.best_epoch < schedule.patience:
-            report = _run_epoch(learner, validate, schedule, progress)
-            if report.warning and on_epoch is None:
-                logger.warning("%s", report.warning)
-            if checkpoints is not None:
-                checkpoints.save(learner, progress)
-            if on_epoch is not None:
-                on_epoch(report)
+        with checkpoints.saving() if checkpoints is not None else nullcontext() as save:
+            while progress.epoch < schedule.max_epochs and progress.epoch - progress.best_epoch < schedule.patience:
+                report = _run_epoch(learner, validate, schedule, progress)
+                if report.warning and on_epoch is None:
+                    logger.warning("%s", report.warning)
+                if save is not None:
+                    save(learner, progress)
+                if on_epoch is not None:
+                    on_epoch(report)
     network.load_state_dict(progress.best_weights)
     network.eval()
     told = next((report.warning for report in reversed(progress.reports) if report.warning), "")

@@ -237,7 +237,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(tmp_path: Pa
     wait_until(lambda: not processes(temporary), 180)
     store = open_store(settings.store)
     resumed = train_candidate(store, load_dataset_ref(store, "small", version), "ss4rec", settings)
-    assert resumed.resumed_from is not None and resumed.resumed_from >= 2
+    assert resumed.resumed_from is not None and resumed.resumed_from >= 1  # that of epoch 2 may have been half-written
     assert resumed.files == whole.files and resumed.best_epoch == whole.best_epoch
     fewer = settings_in(tmp_path, **DROPPING, replicas=1)
     alone = train_candidate(store, load_dataset_ref(store, "small", version), "ss4rec", fewer)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -174,3 +175,40 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_previous_one(tmp_path: 
     assert [e.loss for e in report.epochs] == [e.loss for e in expected.epochs]
     for name, weight in whole.state_dict().items():
         assert torch.equal(weight, resumed.state_dict()[name])
+
+
+def test_training_goes_on_while_a_checkpoint_is_written_and_ends_after_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, told, order = os.fsync, threading.Event(), []
+
+    def slow(file: int) -> None:
+        order.append("begun")
+        assert told.wait(60), "the next epoch waited for the disk"
+        sync(file)
+        order.append("written")
+
+    def on_epoch(report: EpochReport) -> None:
+        if report.epoch == 1:  # its checkpoint is still being written
+            order.append("told")
+            told.set()
+
+    monkeypatch.setattr(os, "fsync", slow)
+    whole, _ = run(None, epochs=3)
+    run(tmp_path, epochs=3, on_epoch=on_epoch)
+    assert order.count("begun") == order.count("written") == 3 and order[-1] == "written"
+    assert order.index("told") < order.index("written")
+    resumed, report = run(tmp_path, epochs=3)  # what was copied is the state after the last epoch
+    assert report.resumed_from == 3
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, resumed.state_dict()[name])
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for epochs in (1, 3):
+        with pytest.raises(OSError, match="No space left"):
+            run(tmp_path, epochs=epochs)
