@@ -15,7 +15,7 @@ from infra.pages import BLUE, DARK, DARK_PAGE, GROUND, INK
 
 __all__ = ["command", "environment", "run"]
 
-APP = Path(__file__).with_name("app.py")
+SERVER = Path(__file__).with_name("server.py")
 THEME = {
     "baseRadius": "small",
     "light.primaryColor": BLUE,
@@ -48,14 +48,14 @@ def command(settings: DemoSettings) -> list[str]:
         **{f"theme.{name}": value for name, value in THEME.items()},
     }
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
-    return [sys.executable, "-m", "streamlit", "run", str(APP), *flags]
+    return [sys.executable, "-m", "streamlit", "run", str(SERVER), *flags]
 
 
 def environment(settings: DemoSettings) -> dict[str, str]:
     """Return the environment variables that `context_of` reads."""
     from serving.demo.context import SETTINGS
 
-    root = str(APP.parents[2])  # the server puts only the script's own folder on the path
+    root = str(SERVER.parents[2])  # the server puts only the script's own folder on the path
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {SETTINGS: json.dumps(_plain(settings)), "PYTHONPATH": os.pathsep.join(paths)}
 

@@ -23,6 +23,15 @@ FILES = {
 """Media types of the files that the page loads, by name."""
 OWN_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 
+LEGIBLE = """<style>
+  .swagger-ui .opblock .opblock-summary-method, .swagger-ui .info .title small pre.version { color: #000; text-shadow: none; }
+  .swagger-ui .info .title small, .swagger-ui .info .title small.version-stamp { background: #d5dbe1; }
+  .swagger-ui a.link, .swagger-ui .info .base-url, .swagger-ui .info .link .url, .swagger-ui .info a { color: #0b57b0; }
+  .swagger-ui .opblock-tag small, .swagger-ui .opblock .opblock-summary-description { color: #3b4151; }
+  body { margin: 0; }
+</style>"""
+"""Colours with enough contrast, where Swagger UI has fainter ones."""
+
 
 @cache
 def documentation(title: str) -> Content:
@@ -33,9 +42,9 @@ def documentation(title: str) -> Content:
         swagger_js_url="docs/swagger-ui-bundle.js",
         swagger_css_url="docs/swagger-ui.css",
         swagger_favicon_url="docs/favicon-32x32.png",
-        swagger_ui_parameters={"defaultModelsExpandDepth": 0, "displayRequestDuration": True},
+        swagger_ui_parameters={"deepLinking": False, "defaultModelsExpandDepth": 0, "displayRequestDuration": True},
     )
-    text = bytes(page.body).decode()
+    text = bytes(page.body).decode().replace("<html>", '<html lang="en">', 1).replace("</head>", f"{LEGIBLE}\n</head>", 1)
     (start,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(start.encode()).digest()).decode()
     policy = f"script-src 'self' 'sha256-{digest}'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; {OWN_POLICY}"

@@ -35,7 +35,7 @@ def test_the_command_line_names_the_port_and_no_secret() -> None:
 
 def test_no_folder_has_the_name_pages_which_streamlit_looks_for() -> None:
     """Streamlit would run the modules of such a folder as scripts that draw nothing, until somebody opens the first page."""
-    assert not (launch.APP.parent / "pages").exists()
+    assert not (launch.SERVER.parent / "pages").exists()
 
 
 def test_the_process_becomes_the_server(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,116 @@
+"""Everybody can read the reports: with a small screen, with a keyboard, and with eyes that need contrast."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import uvicorn
+from playwright.sync_api import Page
+
+from infra.storage.local import LocalStore
+from serving.api.app import create_app
+from serving.experiments import read_outcomes, render_html, report_experiment
+from tasks.comparison import Failure
+from tasks.comparison import render_html as comparison_page
+from tasks.gate.page import render_html as decision_page
+from tasks.gate.rules import decide
+from tasks.monitoring.page import render_drift
+from tasks.replay import replay_results
+from tasks.replay.report import render_html as replay_page
+from tests.full.pages.accessibility import faults_in_all_views
+from tests.serving.demo.conftest import measured
+from tests.serving.live import experiment, lived, outcomes_file
+from tests.serving.versions import draw, promote_version, publish, settings_of
+from tests.tasks.comparison.test_report import cell, entry
+from tests.tasks.comparison.test_report import comparison as small_comparison  # noqa: F401  a fixture
+from tests.tasks.gate.test_rules import SETTINGS, inputs, ranking
+from tests.tasks.replayed import ended, small_plan, small_settings
+
+pytestmark = pytest.mark.full
+
+
+@pytest.fixture
+def reports(tmp_path: Path, small_comparison) -> dict[str, bytes]:  # type: ignore[no-untyped-def]  # noqa: F811
+    """One page of each kind, with all that it can show."""
+    decision = decide(inputs(ranking(0.37, 3), ranking(0.4)), SETTINGS)
+    compared = replace(
+        small_comparison,
+        failures=[Failure("ncf", 2, "RuntimeError: " + "a_long_word_without_a_space_" * 8)],
+        entries=[
+            entry(f"entry-{number}", 0.2 + number / 10, [1, 2], settings={"models.ncf.width": "x" * 80}) for number in range(3)
+        ],
+        reference="entry-0",
+        matrix=[
+            cell(f"entry-{one}", f"entry-{other}", 0.1, one > other) for one in range(3) for other in range(3) if one != other
+        ],
+    )
+    tested = experiment()
+    exposures, outcomes = lived(tested)
+    report = report_experiment(tested, exposures, read_outcomes(outcomes_file(outcomes, tmp_path / "outcomes.csv")))
+    plan = small_plan(tmp_path)
+    ended(plan)
+    return {
+        "decision": decision_page(decision),
+        "drift": render_drift(measured(True), "x.evidently.html"),
+        "stable": render_drift(measured(False), None),
+        "comparison": comparison_page(compared),
+        "experiment": render_html(report),
+        "replay": replay_page(replay_results(plan, small_settings(tmp_path))),
+    }
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an API whose store has pages."""
+    root = tmp_path_factory.mktemp("read")
+    draw(root / "v1", 1)
+    store = LocalStore(root / "store")
+    ref = publish(store, root / "v1")
+    promote_version(store, ref.version)
+    for key, content in (
+        (f"{ref.prefix}/report.html", b"<h1>Promoted</h1>"),
+        (f"{ref.prefix}/recsys_report.html", b"<h1>Evidently</h1>"),
+        ("drift/ml-100k/0f9fc2d37b64-3bbd1f9e7b85/20260101T010000000000Z.html", b"<h1>Drift</h1>"),
+        ("drift/ml-100k/0f9fc2d37b64-3bbd1f9e7b85/20260101T010000000000Z.json", b'{"verdict": "drifted"}'),
+        ("comparisons/mine/report.html", b"<h1>Compared</h1>"),
+    ):
+        store.put_new(key, content)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(create_app(settings_of(root)), log_level="error"))
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        while not server.started and thread.is_alive():
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+def test_everybody_can_read_every_report(page: Page, reports: dict[str, bytes], tmp_path: Path) -> None:
+    pages = {}
+    for name, content in reports.items():
+        path = tmp_path / f"{name}.html"
+        path.write_bytes(content)
+        pages[name] = path.as_uri()
+        if folder := os.environ.get("RECSYS_SHOTS"):
+            shutil.copy(path, folder)
+    assert page.context.browser is not None
+    faults = faults_in_all_views(page.context.browser, pages)
+    assert not faults, "\n".join(faults)
+
+
+def test_everybody_can_read_what_the_server_shows(page: Page, server: str) -> None:
+    assert page.context.browser is not None
+    browser = page.context.browser
+    faults = faults_in_all_views(browser, {"start": f"{server}/", "pages": f"{server}/pages/"})
+    faults += faults_in_all_views(browser, {"documentation": f"{server}/docs"}, ready=".opblock")
+    assert not faults, "\n".join(faults)
