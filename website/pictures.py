@@ -89,6 +89,8 @@ def _of_a_run(folder: Path, page: Page, wanted: list[str], settings: list[str]) 
         if "prefect-run" in wanted:
             page.goto(f"{server}/v2/runs/flow-run/{run}")
             page.get_by_text(found["name"]).first.wait_for()
+            page.get_by_role("tab", name="Artifacts").click()
+            page.wait_for_timeout(8000)  # the graph of tasks draws itself after its data have come
             _photograph(page, "prefect-run")
     if "demo" in wanted:
         command = ["demo", "--port", str(DEMO_PORT), *(part for one in places for part in ("--set", one))]

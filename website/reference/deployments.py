@@ -17,7 +17,7 @@ FILE = Path(__file__).parents[2] / "prefect.yaml"
 INTRODUCTION = """# Deployments
 
 `recsys setup` creates these deployments on a Prefect server, with their work pools, queues, schedules and automations. `crons` changes
-a schedule or adds one ([settings](settings.md#crons)). Times are those of `timezone`, and UTC by default.
+a schedule or adds one ([settings](settings.md#setup:crons)). Times are those of `timezone`, and UTC by default.
 """
 
 

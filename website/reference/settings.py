@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, StringConstraints
 from pydantic.fields import FieldInfo
@@ -58,7 +58,7 @@ The tables below give the type, bounds, unit and default of each key. "Empty" is
 
 def page() -> str:
     """Return the page of settings."""
-    parts, told = [INTRODUCTION], dict[str, FieldInfo]()
+    parts, told = [INTRODUCTION], dict[str, Told]()
     for command in MODELS:
         model = model_of(command)
         parts += [f"## Settings of {command}\n", f"{COMMANDS[command]}. {paragraphs(model.__doc__ or '')}\n"]
@@ -106,23 +106,26 @@ def _sections(field: FieldInfo) -> list[type[BaseModel]]:
     return [part for part in parts if isinstance(part, type) and issubclass(part, Settings)]
 
 
-def _section(model: type[BaseModel], above: str, command: str, told: dict[str, FieldInfo]) -> Iterator[str]:
+class Told(NamedTuple):
+    """A setting that the page has already told."""
+
+    field: FieldInfo
+    place: str
+    """Anchor of the row or heading."""
+
+
+def _section(model: type[BaseModel], above: str, command: str, told: dict[str, Told]) -> Iterator[str]:
     """Yield the settings of a section and of those below it. What an earlier command has too is named, and not told again."""
     known = [name for name, field in model.model_fields.items() if _same(field, told.get(above + name))]
-    if known and not above and command != "retrain":
-        names = ", ".join(f"[{code(name)}](#{name.replace('.', '')})" for name in known)
-        yield f"As in `retrain`: {names}.\n"
-    if own := [
-        name for name, field in model.model_fields.items() if not _sections(field) and (command == "retrain" or name not in known)
-    ]:
+    if known and not above:
+        yield f"As above: {', '.join(f'[{code(name)}](#{told[name].place})' for name in known)}.\n"
+    if own := [name for name, field in model.model_fields.items() if not _sections(field) and name not in known]:
         yield _rows(model, above, command, own)
     for name, field in model.model_fields.items():
-        key = above + name
-        told.setdefault(key, field)
-        for section in _sections(field):
-            if name in known and command != "retrain":
-                continue
-            yield f"### {key}" + (f" {{ #{command}-{key.replace('.', '-')} }}" if command != "retrain" else "") + "\n"
+        key, sections = above + name, _sections(field)
+        told.setdefault(key, Told(field, _place(command, key, heading=bool(sections))))
+        for section in sections if name not in known else ():
+            yield f"### {key} {{ #{_place(command, key, heading=True)} }}\n"
             if section is RetrainSettings:
                 yield f"{prose(field.description or '')} The keys are `{key}.` with those of [retrain](#settings-of-retrain).\n"
                 continue
@@ -130,18 +133,24 @@ def _section(model: type[BaseModel], above: str, command: str, told: dict[str, F
             yield from _section(section, f"{key}.", command, told)
 
 
-def _same(field: FieldInfo, known: FieldInfo | None) -> bool:
+def _place(command: str, key: str, *, heading: bool) -> str:
+    """Return the anchor of a setting. Those of a retraining are short, because most pages link to them."""
+    own = key.replace(".", "-") if heading else key
+    return own if command == "retrain" else f"{command}{'-' if heading else ':'}{own}"
+
+
+def _same(field: FieldInfo, known: Told | None) -> bool:
     return known is not None and (field.annotation, field.description, field.default) == (
-        known.annotation,
-        known.description,
-        known.default,
+        known.field.annotation,
+        known.field.description,
+        known.field.default,
     )
 
 
 def _rows(model: type[BaseModel], above: str, command: str, names: list[str] | None = None) -> str:
     rows = [
         [
-            anchor(above + name if command == "retrain" else f"{command}:{above}{name}") + code(above + name),
+            anchor(_place(command, above + name, heading=False)) + code(above + name),
             _kind(name, field),
             _default(field),
             prose(field.description or ""),
