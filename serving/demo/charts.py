@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 SHOWN_RANKS = 30
-UTC = alt.Scale(type="utc")
+UTC = alt.Scale(type="utc", padding=35)  # pixels, so that the first and the last label are not cut
 ROW = 22  # pixels of a row of a legend; the height of a chart includes its legend
 BELOW = alt.Legend(
     title=None, orient="bottom", columns=1, labelLimit=420
@@ -41,7 +41,7 @@ def history_line(rows: Sequence[dict[str, Any]]) -> alt.Chart:
         alt.Chart(pd.DataFrame(rows))
         .mark_circle(size=55, opacity=0.65)
         .encode(
-            x=alt.X("time:T", title=None, scale=UTC, axis=alt.Axis(format=DAY, labelOverlap=True, labelBound=True, tickCount=4)),
+            x=alt.X("time:T", title=None, scale=UTC, axis=alt.Axis(format=DAY, labelOverlap=True, tickCount=4)),
             y=alt.Y("group:N", title=None, sort="-x"),
             color=alt.Color("group:N", legend=None, scale=alt.Scale(scheme="tableau20")),
             tooltip=["title:N", "time:T"],
@@ -117,9 +117,7 @@ def champions(rows: Sequence[dict[str, Any]]) -> alt.Chart:
         alt.Chart(pd.DataFrame(rows))
         .mark_bar(height=18, cornerRadius=4)
         .encode(
-            x=alt.X(
-                "start:T", title=None, scale=UTC, axis=alt.Axis(format=MINUTES, labelOverlap=True, labelBound=True, tickCount=6)
-            ),
+            x=alt.X("start:T", title=None, scale=UTC, axis=alt.Axis(format=MINUTES, labelOverlap=True, tickCount=6)),
             x2="end:T",
             y=alt.Y("version:N", title=None, sort=alt.EncodingSortField("start"), axis=alt.Axis(labelLimit=220)),
             color=alt.Color(
@@ -159,7 +157,7 @@ def metric_intervals(rows: Sequence[dict[str, Any]], metric: str) -> Layers:
 def drift_over_time(rows: Sequence[dict[str, Any]]) -> Layers:
     """Plot sizes by check and time: rows of when (datetime), check, size (effect / bound), effect, bound, verdict, dataset."""
     base = alt.Chart(pd.DataFrame(rows)).encode(
-        x=alt.X("when:T", title=None, scale=UTC, axis=alt.Axis(format=MINUTES, labelOverlap=True, labelBound=True, tickCount=6))
+        x=alt.X("when:T", title=None, scale=UTC, axis=alt.Axis(format=MINUTES, labelOverlap=True, tickCount=6))
     )
     lines = base.mark_line(point=alt.OverlayMarkDef(size=60), strokeWidth=2).encode(
         y=alt.Y("size:Q", title="effect / threshold"),

@@ -33,14 +33,15 @@ def show(context: Context) -> None:
         return
     nouns, is_text = models["data"]["nouns"], models["data"]["user_id"] == "text"
     with st.sidebar:
-        given = st.text_input(f"Id of the {nouns['user']}", value=NOBODY, key="live user").strip()
         own = "the user's own"
         version = st.selectbox(
-            "Version", [own, *served], format_func=lambda v: v if v == own else short_version(v), key="live version"
+            "Version", [own, *served], format_func=lambda v: v if v == own else short_version(v, served), key="live version"
         )
         gap = st.select_slider("Time until the request", list(GAPS), key="live gap", help="Time from now.")
         k = st.slider("How many", 5, 30, 10, key="live k")
-        text = st.text_input(f"Search {nouns['items']}", key="live search", placeholder=f"find any {nouns['item']}")
+    one, two = st.columns(2)
+    given = one.text_input(f"Id of the {nouns['user']}", value=NOBODY, key="live user").strip()
+    text = two.text_input(f"Search {nouns['items']}", key="live search", placeholder=f"find any {nouns['item']}")
     if not is_text and not (given.isascii() and given.isdigit()):
         st.info(f"The ids of {escaped(nouns['users'])} are whole numbers in this data.")
         return
