@@ -97,6 +97,7 @@ def visit(page: Page, address: str, path: str, title: str) -> None:
 def settled(page: Page) -> None:
     """Wait for the script to end; it must not have failed."""
     expect(page.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning")
+    expect(page.locator("[data-testid=stSpinner]")).to_have_count(0)
     expect(page.locator("[data-testid=stException]")).to_have_count(0)
 
 
@@ -255,7 +256,8 @@ def test_a_phone_opens_the_menu_by_a_tap_and_every_page_fits(page: Page, address
     page = context.new_page()
     page.set_default_timeout(60_000)
     visit(page, address, "", "What comes next")
-    assert page.evaluate("getComputedStyle(document.querySelector('.item')).backgroundColor") == "rgb(17, 22, 27)"
+    colour = page.locator(".item").first.evaluate("each => getComputedStyle(each).backgroundColor")
+    assert colour == "rgb(17, 22, 27)", "the page is not dark"
     for name in [*list(PAGES)[1:], "recommend"]:
         page.get_by_test_id("stExpandSidebarButton").tap()
         page.get_by_role("link", name=PAGES[name].title, exact=True).tap()
