@@ -39,14 +39,14 @@ def read_plain_yaml(document: str | bytes) -> tuple[Any, Any]:
         text = document.decode("utf-8-sig") if isinstance(document, bytes) else document
         size = len(document if isinstance(document, bytes) else text.encode())
     except UnicodeError as error:
-        raise PlainYamlError(f"it is not UTF-8 text ({error.reason} at byte {error.start})") from error  # type: ignore[attr-defined]
+        raise PlainYamlError(f"it is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error  # type: ignore[attr-defined]
     if size > MOST_BYTES:
         raise PlainYamlError(f"it has {size:,} bytes; at most {MOST_BYTES >> 20} MiB are allowed")
     try:
         _refuse_more_than_plain(text)
         node = yaml.compose(text, Loader=PARSER)
     except yaml.YAMLError as error:
-        raise PlainYamlError(_said(error)) from error
+        raise PlainYamlError(_said(error, text)) from error
     if node is None:
         return None, None
     return _Values().construct_document(node), _Texts().construct_document(node)
@@ -121,10 +121,13 @@ def _error(at: Any, what: str) -> PlainYamlError:
     return PlainYamlError(f"line {at.start_mark.line + 1}, column {at.start_mark.column + 1}: {what}")
 
 
-def _said(error: yaml.YAMLError) -> str:
+def _said(error: yaml.YAMLError, text: str) -> str:
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return " ".join(str(error).split())
+    line = text.splitlines()[mark.line : mark.line + 1]
+    if line and line[0][mark.column : mark.column + 1] == "\t":
+        return f"line {mark.line + 1} has a tab where YAML expects spaces; indent it with spaces"
     context = getattr(error, "context", None)
     said = f"{error.problem} {context}" if context else str(error.problem)  # type: ignore[attr-defined]
-    return f"line {mark.line + 1}, column {mark.column + 1}: {said}"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {said}; mend this line or the one before"

@@ -160,7 +160,9 @@ def _past(as_of: datetime) -> int:
 
     until = _seconds(as_of)
     if until > _seconds(None):
-        raise SettingsError(f"--as-of {as_of:%Y-%m-%d %H:%M} UTC lies in the future: no data is complete up to then.")
+        raise SettingsError(
+            f"--as-of {as_of:%Y-%m-%d %H:%M} UTC lies in the future: no data is complete up to then. Give an earlier time."
+        )
     return until
 
 

@@ -164,7 +164,9 @@ def write_output(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
         temporary.replace(path.resolve())
     except OSError as error:
-        raise SettingsError(f"The result could not be written to {path} ({error.strerror}). It is printed only.") from error
+        raise SettingsError(
+            f"The result is only printed: {path} could not be written ({error.strerror}). Free space there, or name another file."
+        ) from error
 
 
 def write_json(path: Path | None, content: Any) -> None:

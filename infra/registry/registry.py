@@ -56,6 +56,7 @@ class ModelRegistry:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.address = store.uri("")  # of the store, for messages
 
     # Versions
 

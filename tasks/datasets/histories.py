@@ -97,7 +97,8 @@ def _newest(store: Store, dataset: str) -> DatasetRef:
     found = [ref for ref in list_datasets(store) if ref.name == dataset]
     if not found:
         raise NotFoundError(
-            f"The store {store.uri('')} has no version of the dataset {dataset}, so its users' histories are unknown."
+            f"The store {store.uri('')} has no version of the dataset {dataset}, so its users' histories are unknown. "
+            "Create one with `recsys etl`, or name another data.dataset."
         )
     return found[-1]
 

@@ -105,7 +105,9 @@ def read_manifest(store: Store, name: str, version: str) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(store.get(key))
     except NotFoundError as error:
-        raise NotFoundError(f"There is no dataset {name} version {version} in {store.uri('datasets')}.") from error
+        raise NotFoundError(
+            f"There is no dataset {name} version {version} in {store.uri('datasets')}. `recsys data list` lists them."
+        ) from error
     except ValueError as error:
         raise VersionCorruptError(
             f"{store.uri(key)} cannot be read as JSON ({error}): it was changed after it was stored. Restore the object, "

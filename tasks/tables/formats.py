@@ -20,6 +20,15 @@ GZIP, PARQUET, ZIP = b"\x1f\x8b", b"PAR1", b"PK\x03\x04"
 WORKBOOKS = (".xlsx", ".xlsm", ".ods")
 UTF8_MARK = b"\xef\xbb\xbf"
 OTHER_COMPRESSION = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"7z\xbc\xaf": "7-Zip"}
+NO_TABLES = {
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"GIF8": "a picture",
+    b"%PDF": "a PDF document",
+    b"\xd0\xcf\x11\xe0": "an old Excel or Word document",
+    b"SQLite f": "a database of SQLite",
+    b"\x7fELF": "a program",
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,9 @@ def file_format(path: Path) -> FileFormat:
     for magic, name in OTHER_COMPRESSION.items():
         if start.startswith(magic):
             raise SourceError(f"{path} is compressed by {name}. Unpack it, or compress it by gzip.")
+    for magic, name in NO_TABLES.items():
+        if start.startswith(magic):
+            raise SourceError(f"{path} is {name}, not a table. Provide a CSV or Parquet file.")
     is_gzipped = start.startswith(GZIP)
     with opened(path, is_gzipped=is_gzipped) as file:
         head = read_bytes(path, file, HEAD_BYTES)

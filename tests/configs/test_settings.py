@@ -70,7 +70,7 @@ def test_every_shipped_configuration_is_valid_and_differs_from_the_defaults(path
         ("models: {ss4rec: {replicas: true}}", "models.ss4rec.replicas: the value must be auto, or a whole number of at least 1"),
         ("models: {ncf: null}\npromotion: {baselines: [ncf]}", "promotion.baselines names ncf, which is not trained"),
         ("data: {source: ml-10b}", "data.source: Input should be 'ml-100k'"),
-        ("- a\n- b", "must hold settings as `name: value`, found a list"),
+        ("- a\n- b", "is not a file of settings: its content is not of the form `name: value`"),
         ("a: [", "is not valid YAML"),
     ],
 )

@@ -39,7 +39,8 @@ def list_(config: Config = None, set_: Set = None, json_file: Json = None) -> No
     from infra.registry import ModelRegistry
     from infra.storage import open_store
 
-    registry = ModelRegistry(open_store(settings.store))
+    store = open_store(settings.store)
+    registry = ModelRegistry(store)
     damaged: dict[str, str] = {}
     versions = registry.versions(settings.model_name, damaged)
     entries = registry.history(settings.model_name)
@@ -62,7 +63,8 @@ def list_(config: Config = None, set_: Set = None, json_file: Json = None) -> No
     table(["", "version", "model", "dataset", "protocol", "HR@10", "NDCG@10", "gate"], rows, whole="version")
     for reason in damaged.values():
         say(f"- {reason}")
-    say(as_given(f"champion of {settings.model_name}: {best or f'none yet; {_no_champion(settings.model_name, versions)}'}"))
+    none = f"none yet in {store.uri('')}; {_no_champion(settings.model_name, versions)}"
+    say(as_given(f"champion of {settings.model_name}: {best or none}"))
 
 
 @app.command()
@@ -149,6 +151,10 @@ def promote(
     Example: recsys model promote VERSION --force --reason "the champion is broken"
     """
     settings = settings_of(config, set_)
+    if force and not reason.strip():
+        from configs.errors import GateError
+
+        raise GateError("A forced promotion needs a reason. Say why with --reason; the promotion log keeps it.")
     needs_prefect()
     from flows.promote import promote as flow
 
@@ -360,7 +366,9 @@ def _resolved(registry: ModelRegistry, name: str, version: str) -> str:
         return version
     current = registry.champion(name)
     if current is None:
-        raise ChampionMissingError(f"{name} has no champion yet; {_no_champion(name, registry.versions(name, {}))}.")
+        raise ChampionMissingError(
+            f"{name} has no champion yet in {registry.address}; {_no_champion(name, registry.versions(name, {}))}."
+        )
     return current.version
 
 

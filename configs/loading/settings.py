@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import takewhile, tee
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from configs.annotations import annotations_at, as_written, fields_at, holds_secret, sections_of
+from configs.annotations import as_written
 from configs.errors import SettingsError
+from configs.loading.faults import IN_ADDRESS, Source, describe, is_at_or_below, section_with
+from configs.loading.sources import from_environment, from_option, refuse_both_names
 from configs.plain_yaml import MOST_BYTES, PlainYamlError, read_plain_yaml
-from configs.renames import current_key, current_names, former_keys
+from configs.renames import current_key, current_names
 
 __all__ = [
     "Effective",
@@ -30,11 +32,7 @@ __all__ = [
 ]
 
 Model = TypeVar("Model", bound=BaseModel)
-FOLDER = Path(__file__).parent
-PREFIX = "RECSYS__"
-MOST_FAULTS = 5  # faults of one source that a message names
-IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=\?)\S*=\S*(?<!')")
-"""What an address holds that others must not read: user, password and query."""
+FOLDER = Path(__file__).parents[1]
 
 
 def named_configs(model: type[BaseModel], sections: Iterable[str] | None = None) -> list[str]:
@@ -74,7 +72,8 @@ def load_settings(
     Raises:
         SettingsError: A source cannot be read, or a value is not allowed. The message names the source, the key and the remedy.
     """
-    return _loaded(model, _files(model, configs), _singles(model, overrides, environment or {}, others))
+    once, again = tee(others)
+    return _loaded(model, _files(model, configs, once), _singles(model, overrides, environment or {}, again))
 
 
 def settings_in(model: type[Model], content: bytes, path: Path) -> Model:
@@ -117,7 +116,7 @@ def settings_of_run(model: type[Model], parameters: Mapping[str, Any], preset: s
     except ValueError as error:
         raise SettingsError(f"The parameters of the run cannot be used: {error}.") from error
     files = [(Path("the parameters of the run"), below)] if below else []
-    singles = [_Source(one.origin, one.key, current_key(model, one.key), one.value) for one in given]
+    singles = [Source(one.origin, one.key, current_key(model, one.key), one.value) for one in given]
     return _loaded(model, [*files, *_files(model, preset)], singles)
 
 
@@ -160,10 +159,11 @@ def effective_settings(
 
     The parameters and errors are those of `load_settings`.
     """
-    files, singles = _files(model, configs), _singles(model, overrides, environment or {}, others)
+    once, again = tee(others)
+    files, singles = _files(model, configs, once), _singles(model, overrides, environment or {}, again)
     origins = {key: str(path) for path, values in files for key in _keys(values)}
     for source in singles:  # the source replaces a complete section if its key is a section
-        origins = {key: origin for key, origin in origins.items() if not _is_at_or_below(key, source.key)}
+        origins = {key: origin for key, origin in origins.items() if not is_at_or_below(key, source.key)}
         below_it = _keys(source.value, f"{source.key}.") if isinstance(source.value, dict) else [source.key]
         origins |= dict.fromkeys(below_it, source.name)
 
@@ -172,28 +172,54 @@ def effective_settings(
 
         The origin of a null section, or of a mapping whose keys are not settings, is recorded above or below the key.
         """
-        found = [origin for named, origin in origins.items() if _is_at_or_below(key, named) or _is_at_or_below(named, key)]
+        found = [origin for named, origin in origins.items() if is_at_or_below(key, named) or is_at_or_below(named, key)]
         return found[-1] if found else "default"
 
     return [Effective(key, value, origin_of(key)) for key, value in _leaves(_loaded(model, files, singles))]
 
 
-def _files(model: type[BaseModel], configs: str | Sequence[str] | None) -> list[tuple[Path, dict[str, Any]]]:
-    paths = [_config_path(config, model) for config in ([configs] if isinstance(configs, str) else configs or [])]
-    return [(path, _read_yaml(path, model)) for path in paths]
+def _files(
+    model: type[BaseModel], configs: str | Sequence[str] | None, others: Iterable[type[BaseModel]] = ()
+) -> list[tuple[Path, dict[str, Any]]]:
+    found = []
+    for config in [configs] if isinstance(configs, str) else configs or []:
+        path = _config_path(config, model)
+        values = _read_yaml(path, model)
+        if unknown := [name for name in values if name not in model.model_fields]:
+            _refuse_file_of_another_command(config, unknown, model, others)
+        found.append((path, values))
+    return found
+
+
+def _refuse_file_of_another_command(
+    config: str, unknown: list[str], model: type[BaseModel], others: Iterable[type[BaseModel]]
+) -> None:
+    """Raise SettingsError if a file has the settings of another command, and none that are misspelt.
+
+    Sections that this command has below another one are left to the message that names them.
+    """
+    if any(section_with(model, name) for name in unknown):
+        return
+    if any(set(unknown) <= set(other.model_fields) for other in others):
+        named = ", ".join(named_configs(model))
+        fitting = f" Shipped files that fit: {named}." if named else ""
+        raise SettingsError(
+            f"{config} holds settings of another command ({', '.join(unknown)}), which this one does not have. Leave it out, or take "
+            f"these settings out of a copy of it.{fitting}"
+        )
 
 
 def _singles(
     model: type[BaseModel], overrides: Sequence[str], environment: Mapping[str, str], others: Iterable[type[BaseModel]]
-) -> list[_Source]:
-    variables = list(_from_environment(model, environment, others))
-    options = [_from_option(model, override) for override in overrides]
+) -> list[Source]:
+    variables = list(from_environment(model, environment, others))
+    options = [from_option(model, override) for override in overrides]
     for sources in (variables, options):
-        _refuse_both_names(sources)
+        refuse_both_names(sources)
     return [*variables, *options]
 
 
-def _loaded(model: type[Model], files: list[tuple[Path, dict[str, Any]]], singles: list[_Source]) -> Model:
+def _loaded(model: type[Model], files: list[tuple[Path, dict[str, Any]]], singles: list[Source]) -> Model:
     values: dict[str, Any] = {}
     for _, content in files:
         values = merged(values, content)
@@ -203,11 +229,7 @@ def _loaded(model: type[Model], files: list[tuple[Path, dict[str, Any]]], single
         return model.model_validate(values)
     except ValidationError as error:
         paths = " with ".join(str(path) for path, _ in files) or "the settings"
-        raise SettingsError(_describe(error, model, paths, singles)) from error
-
-
-def _is_at_or_below(key: str, other: str) -> bool:
-    return f"{key}.".startswith(f"{other}.")
+        raise SettingsError(describe(error, model, paths, singles)) from error
 
 
 def _keys(values: dict[str, Any], above: str = "") -> Iterator[str]:
@@ -241,6 +263,8 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 def _config_path(config: str, model: type[BaseModel]) -> Path:
     shipped = FOLDER / f"{config}.yaml"
     path = shipped if shipped.exists() else Path(config)
+    if path.is_dir():
+        raise SettingsError(f"{config} is a folder. Name a YAML file in it.")
     if not path.is_file():
         named = ", ".join(named_configs(model))
         or_named = f", or one of {named}" if named else ""
@@ -260,7 +284,10 @@ def _values(content: bytes, path: Path, model: type[BaseModel]) -> dict[str, Any
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise SettingsError(f"{path} must hold settings as `name: value`, found a {type(values).__name__}.")
+        raise SettingsError(
+            f"{path} is not a file of settings: its content is not of the form `name: value`. Name another file. A file of events "
+            "belongs in data.local_path."
+        )
     try:
         values, written = current_names([model], values), current_names([model], written)
     except ValueError as error:
@@ -269,79 +296,7 @@ def _values(content: bytes, path: Path, model: type[BaseModel]) -> dict[str, Any
     return found
 
 
-@dataclass(frozen=True)
-class _Source:
-    """One setting and its source."""
-
-    name: str  # of the variable or option
-    written: str  # key of the setting, as the author wrote it
-    key: str  # the same with current names
-    value: Any
-
-
-def _from_option(model: type[BaseModel], override: str) -> _Source:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise SettingsError(f"--set {override}: write key=value, for example --set models.ss4rec.max_epochs=10.")
-    return _source(model, f"--set {key.strip()}", key.strip(), text)  # the name omits the value, which may be a secret
-
-
-def _from_environment(
-    model: type[BaseModel], environment: Mapping[str, str], others: Iterable[type[BaseModel]]
-) -> Iterator[_Source]:
-    """Yield the variables that set a setting of `model`. Settings of `others` are skipped.
-
-    Raises:
-        SettingsError: A variable names no setting of any of these models, or its value is not valid YAML.
-    """
-    own = {*model.model_fields, *former_keys(model)}
-    given = {name: name[len(PREFIX) :].lower() for name in sorted(environment) if name.upper().startswith(PREFIX)}
-    sections = {name: key.partition("__")[0] for name, key in given.items()}
-    if not own.issuperset(sections.values()):  # only then are `others` looked at: they may have to be imported
-        every = [model, *others]
-        known = {section for each in every for section in (*each.model_fields, *former_keys(each))}
-        for name, section in sections.items():
-            if section not in known:
-                near = _nearest(section, sorted({field for each in every for field in each.model_fields}))
-                hint = f"did you mean {near}?" if near else f"the settings are {', '.join(model.model_fields)}."
-                raise SettingsError(f"{name} cannot be used: {section} is not a setting; {hint}")
-    for name, key in given.items():
-        if sections[name] in own:
-            yield _source(model, name, key.replace("__", "."), environment[name])
-
-
-def _source(model: type[BaseModel], name: str, written_key: str, text: str) -> _Source:
-    key = current_key(model, written_key)
-    try:
-        value, written = read_plain_yaml(text)
-    except PlainYamlError as error:
-        secret = holds_secret(model, tuple(key.split(".")))
-        given, said = ("", "") if secret else (f"={_short(ascii(text)[1:-1])}", f" ({error})")
-        raise SettingsError(
-            f"{name}{given}: the value is not valid YAML{said}. Quote text that contains brackets, braces or a colon, and "
-            "put shell quotes around the complete argument."
-        ) from error
-    annotations = annotations_at(model, key)
-    try:
-        value, written = current_names(annotations, value, f"{key}."), current_names(annotations, written, f"{key}.")
-    except ValueError as error:
-        raise SettingsError(f"{name} cannot be used: {error}.") from error
-    return _Source(name, written_key, key, as_written(value, written, annotations))
-
-
-def _refuse_both_names(sources: Sequence[_Source]) -> None:
-    """Raise SettingsError if two variables, or two options, give one setting under its former and its current name."""
-    seen: dict[str, _Source] = {}
-    for source in sources:
-        other = seen.setdefault(source.key, source)
-        if other.written != source.written:
-            former, current = sorted((other, source), key=lambda each: each.written == source.key)
-            raise SettingsError(
-                f"{former.name} and {current.name} are the former and the current name of one setting: give only {current.name}."
-            )
-
-
-def _set(values: dict[str, Any], source: _Source) -> None:
+def _set(values: dict[str, Any], source: Source) -> None:
     *parents, last = source.key.split(".")
     place = values
     for parent in parents:
@@ -350,50 +305,3 @@ def _set(values: dict[str, Any], source: _Source) -> None:
             place[parent] = inner = {}
         place = inner
     place[last] = source.value
-
-
-def _describe(error: ValidationError, model: type[BaseModel], files: str, single: Sequence[_Source]) -> str:
-    """Describe the errors, grouped by source."""
-    sentences: dict[str, list[str]] = {}
-    for fault in error.errors():
-        key = ".".join(str(part) for part in fault["loc"])
-        origin = next((source.name for source in reversed(single) if f"{key}.".startswith(f"{source.key}.")), files)
-        if fault["type"] == "extra_forbidden":
-            allowed = fields_at(model, fault["loc"][:-1])
-            written = next((source.key for source in reversed(single) if _is_at_or_below(source.key, key)), key)
-            near = _section_with(model, written) or _nearest(str(fault["loc"][-1]), allowed)
-            sentence = f"{key} is not a setting" + (
-                f"; did you mean {near}?" if near else f"; the settings are {', '.join(allowed)}."
-            )
-        else:
-            said = fault["msg"].removeprefix("Value error, ")
-            given = "" if not key or holds_secret(model, fault["loc"]) else f" (given {_shown(fault['input'])})"
-            sentence = f"{key}: {said}{given}." if key else f"{said}."
-        sentences.setdefault(origin, []).append(sentence)
-    return " ".join(
-        f"{origin[0].upper()}{origin[1:]} cannot be used: {' '.join(said[:MOST_FAULTS])}"
-        + (f" There are {len(said) - MOST_FAULTS:,} more." if len(said) > MOST_FAULTS else "")
-        for origin, said in sentences.items()
-    )
-
-
-def _section_with(model: type[BaseModel], key: str) -> str | None:
-    """Return the key of the setting `key` of a section, if just one section of the model has it."""
-    sections = [name for name, field in model.model_fields.items() if sections_of([field.annotation])]
-    found = [f"{name}.{key}" for name in sections if annotations_at(model, f"{name}.{key}")]
-    return found[0] if len(found) == 1 else None
-
-
-def _shown(value: Any) -> str:
-    return _short(IN_ADDRESS.sub("********", repr(value)))
-
-
-def _short(text: str) -> str:
-    return text if len(text) < 80 else text[:77] + "..."
-
-
-def _nearest(name: str, allowed: list[str]) -> str | None:
-    import difflib
-
-    found = difflib.get_close_matches(name, allowed, n=1)
-    return found[0] if found else None

@@ -1,0 +1,25 @@
+from .settings import (
+    Effective,
+    Given,
+    about_preset,
+    effective_settings,
+    load_settings,
+    merged,
+    named_configs,
+    read_settings_file,
+    settings_in,
+    settings_of_run,
+)
+
+__all__ = [
+    "Effective",
+    "Given",
+    "about_preset",
+    "effective_settings",
+    "load_settings",
+    "merged",
+    "named_configs",
+    "read_settings_file",
+    "settings_in",
+    "settings_of_run",
+]
