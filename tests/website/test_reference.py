@@ -80,6 +80,7 @@ def test_every_command_with_its_options_is_on_the_page() -> None:
     names = commands.command_names()
     assert {"retrain", "data list", "model promote", "study search", "config show"} <= set(names)
     assert [name for name in names if f"## recsys {name}\n" not in page("commands")] == []
+    assert [line for line in page("commands").splitlines() if line.startswith("| `--") and line.endswith("|  |")] == []
     assert "`--reason TEXT`" in page("commands") and "| `recsys model promote` |" in page("commands")
 
 
