@@ -16,12 +16,14 @@ CUT = """() => [...document.querySelectorAll("body *")].filter(each => {
     const box = each.getBoundingClientRect(), style = getComputedStyle(each);
     if (!text || !box.width || !box.height || style.visibility === "hidden" || each.title) return false;
     if (box.width <= 1 || box.height <= 1) return false;  // for a screen reader only
+    const menu = each.closest("[data-testid='stSidebar']");
+    if (menu && menu.getBoundingClientRect().right < 1) return false;  // it is folded away, and a button opens it
     return ["hidden", "clip"].includes(style.overflowX) && each.scrollWidth > each.clientWidth + 1 || box.right < 1;
 }).map(each => each.outerHTML.slice(0, 160))"""
 INTERACTIVE = """() => [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']")].filter(each => {
     const box = each.getBoundingClientRect();
     return box.width && box.height && each.checkVisibility({visibilityProperty: true}) && !each.disabled && each.tabIndex >= 0
-        && !(each.type === "radio" && !each.checked);
+        && !(each.type === "radio" && !each.checked) && !(each.role === "radio" && each.ariaChecked !== "true");
 }).map((each, number) => { each.dataset.number = number; return each.outerHTML.slice(0, 160); })"""
 
 
