@@ -34,7 +34,7 @@ def export(
     """Export a model version. A run that was killed goes on after its last complete file when it is started again.
 
     Args:
-        version: The version, by default the champion.
+        version: The version, or the beginning of its name, by default the champion.
         dataset: Dataset version `name/version` with the users and their events, by default the newest of the dataset that the
             version was trained on.
         users: File with the id of one user in each line, in the team's ids. By default all users of the dataset.
@@ -46,7 +46,7 @@ def export(
     place = open_store(store)
     ref = chosen_version(place, model_name, version)
     trained_on = DEFAULTS.data.model_copy(update={"dataset": ref.dataset.partition("/")[0]})
-    chosen = chosen_dataset(dataset, trained_on, store)
+    chosen = chosen_dataset(dataset, trained_on, store, model_name)
     with leased(place, f"an export of {model_name}", [ref.prefix, chosen.prefix]):
         return write_export(ref, chosen, users, export, store, etl)
 

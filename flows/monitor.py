@@ -53,7 +53,7 @@ def monitor(
         since: Start of the slice in UTC seconds (see `tasks.monitoring.run`).
         now: End of the slice in UTC seconds (see `tasks.monitoring.run`).
     """
-    chosen = chosen_dataset(dataset, data, store)
+    chosen = chosen_dataset(dataset, data, store, model_name)
     with leased(open_store(store), f"a monitoring of {model_name}", [chosen.prefix]):
         result = measure_drift(chosen, model_name, drift, store, monitoring, (since, now), data.nouns)
     announce_drift(result, store)

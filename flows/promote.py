@@ -38,7 +38,7 @@ def promote(
     If the machine was too busy to check the version, it is not judged, and the run fails with that reason.
 
     Args:
-        version: Version to judge.
+        version: Version to judge, or the beginning of its name, or `latest`.
         model_name: Name that the version is registered under.
         reason: Reason, stored in the promotion log.
         force: Override the gate. Requires a reason. A version that does not load and answer correctly cannot be promoted even by
@@ -52,6 +52,7 @@ def promote(
     if force and not reason.strip():
         raise GateError("A forced promotion needs a reason (--reason), which is stored in the promotion log.")
     ref, decision, settings = judge_stored(model_name, version, promotion, store)
+    version = ref.version
     if decision.champion == version:
         raise GateError(f"{model_name} {version} is already the champion.")
     _refuse_unjudged(version, decision)

@@ -26,7 +26,7 @@ def rollback(
     """Return to an earlier champion.
 
     Args:
-        to: Version to return to, by default the previous champion.
+        to: Version to return to, or the beginning of its name, by default the previous champion.
         reason: Reason, stored in the promotion log.
         model_name: Name that the version is registered under.
         promotion: Gate settings. A version beyond their limits of time is returned to with a warning.

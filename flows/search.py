@@ -62,7 +62,7 @@ def search(settings: SearchSettings = SearchSettings(), dataset: str | None = No
         dataset: Dataset version `name/version`, by default the newest of the configured source.
     """
     clock = Clock()
-    chosen = chosen_dataset(dataset, settings.data, settings.store)
+    chosen = chosen_dataset(dataset, settings.data, settings.store, settings.model_name)
     with leased(open_store(settings.store), f"a search for {settings.model_name}", [chosen.prefix]):
         if settings.search.enter_gate:
             clock("check", check_gate, chosen, settings)

@@ -44,7 +44,7 @@ def train(
     """
     with run_lock(settings.work_dir, settings.model_name):
         clock = Clock()
-        chosen = chosen_dataset(dataset, settings.data, settings.store)
+        chosen = chosen_dataset(dataset, settings.data, settings.store, settings.model_name)
         version = None
         with leased(open_store(settings.store), f"a training of {settings.model_name}", [chosen.prefix]):
             trained = train_inline(chosen, settings, clock)

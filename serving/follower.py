@@ -17,6 +17,7 @@ from functools import partial
 import numpy as np
 
 from configs.errors import (
+    ChampionMissingError,
     NotFoundError,
     RecsysError,
     StoreDeniedError,
@@ -26,7 +27,7 @@ from configs.errors import (
     VersionCorruptError,
 )
 from configs.serving import ServingSettings
-from infra.registry import ModelRegistry, Promotion
+from infra.registry import ModelRegistry, Promotion, find_version
 from infra.storage import Store
 from models.schema import IdTypes
 from serving.background import BackgroundLoop, ignored
@@ -162,13 +163,20 @@ class ChampionFollower:
         return [entry for entry in list(found.values())[1:] if self._is_due(entry.version)]
 
     def _load_wanted(self) -> None:
-        wanted = self._wanted() | set(self._settings.versions)
+        wanted = {self._full_name(version) for version in (*self._wanted(), *self._settings.versions)}
         extra = {version: model for version, model in self._extra.items() if version in wanted}
         if extra.keys() != self._extra.keys():
             self._put_into_service(self.models.champion, extra=extra)
         faults = [_fault_of(partial(self._load_one, version)) for version in sorted(wanted - extra.keys())]
         for fault in filter(None, faults):
             raise fault
+
+    def _full_name(self, version: str) -> str:
+        """Return the complete name of a version. One that does not exist keeps its name, under which it is refused."""
+        try:
+            return find_version(self._registry, self._settings.model_name, version)
+        except (NotFoundError, ChampionMissingError):
+            return version
 
     def _load_one(self, version: str) -> None:
         champion = self.models.champion
@@ -190,7 +198,7 @@ class ChampionFollower:
 
     def _forget_superseded(self) -> None:
         """Forget a refused version once a later promotion is served."""
-        wanted = self._wanted() | set(self._settings.versions)
+        wanted = {self._full_name(version) for version in (*self._wanted(), *self._settings.versions)}
         serving = 0 if self.models.champion is None else self.models.champion.number
         for version, refused in list(self.refused.items()):
             if version not in wanted and refused.promotion < max(serving, 1):

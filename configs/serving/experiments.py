@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from configs.base import Settings, Share
 from configs.period import Period, meet
@@ -24,9 +24,18 @@ class Arm(Settings):
     name: Name
     """Name of the arm."""
     version: str = CHAMPION
-    """Model version in the registry, or `champion`."""
+    """Model version in the registry or its beginning, or `champion`."""
     share: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Share of the experiment's users, relative to the shares of the other arms."""
+
+    @field_validator("version")
+    @classmethod
+    def _stays_the_same(cls, version: str) -> str:
+        if version in ("latest", "previous"):
+            raise ValueError(
+                f"{version} would change what the arm measures: name a version, as `recsys model list` shows it, or champion"
+            )
+        return version
 
 
 class AnalysisSettings(Settings):
@@ -103,7 +112,7 @@ class Shadow(Settings):
     """A shadow version answers requests alongside the version that is shown. Its answers are logged and never shown."""
 
     version: str
-    """Model version in the registry."""
+    """Model version in the registry, or its beginning."""
     share: Share = 1.0
     """Share of the users whose requests the shadow version also answers."""
 

@@ -171,7 +171,8 @@ class ServingSettings(Settings):
     poll_s: float = Field(default=2.0, gt=0)
     """Seconds between two reads of the promotion log."""
     versions: tuple[str, ...] = ()
-    """Versions that stay loaded alongside the champion, for requests that name them."""
+    """Versions, or their beginnings, that stay loaded alongside the champion, for requests that name them. `latest` and `previous` are
+    names, too."""
     retired: int = Field(default=1, ge=0)
     """Number of former champions that stay loaded, so that a rollback takes effect instantly."""
     work_dir: Path = Path(".recsys/serving")

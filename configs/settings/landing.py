@@ -13,7 +13,7 @@ class LandingSettings(Settings):
     """How the files in `data.landing` become dataset versions."""
 
     base: str = Field(default="newest", pattern=r"^[A-Za-z0-9-]+$")
-    """Dataset version that the first files are added to. `newest` uses the newest stored release, if there is one. `none` starts
+    """Dataset version that the first files are added to, or its beginning. `newest` uses the newest stored release, if there is one. `none` starts
     from the files alone. The setting has no effect once files have been added."""
     settle_s: float = Field(default=30.0, ge=0)
     """Seconds that a file in a folder must be unchanged before it is read, because it may still be being written."""

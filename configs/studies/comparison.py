@@ -93,8 +93,8 @@ class CompareSettings(StatisticsSettings):
     """Name of the entry that every other entry is compared with in the report."""
     seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=1)
     """Training seeds of each entry. A model that does not depend on the seed, such as popularity, runs with the first one only."""
-    dataset: str | None = Field(default=None, pattern=r"^[^/]+/[^/]+$")
-    """Dataset version to use, as name/version. If empty, the newest version of the source is used; it is created if there is
+    dataset: str | None = Field(default=None, pattern=r"^([^/]+/)?[^/]+$")
+    """Dataset version to use, as name/version or its beginning, or `latest` or `previous`. If empty, the newest version of the source is used; it is created if there is
     none."""
     data: DataSettings = DataSettings()
     validation: ValidationSettings = ValidationSettings()

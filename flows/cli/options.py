@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, overload
 import typer
 
 from flows.cli.terminal import READY, current_display, tell_runs
+from infra.version_names import short_version, shortened
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -71,7 +72,12 @@ Set = Annotated[
         "--set", help="One setting, as key=value. Repeatable. RECSYS__STORE__URL=... in the environment sets store.url."
     ),
 ]
-Dataset = Annotated[str | None, typer.Option(help="Dataset version, as name/version. By default, the newest of the source.")]
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        help="Dataset version, as name/version or its beginning, or `latest`, `previous`, `champion`. By default, the newest of the source."
+    ),
+]
 
 
 def model_of(command: str) -> type[BaseModel]:
@@ -186,17 +192,21 @@ def _beside(path: Path) -> Path:
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print a line. Control characters are shown as escapes, because the text may quote titles, reasons and file names."""
+    """Print a line, with versions in their short form.
+
+    Control characters are shown as escapes, because the text may quote titles, reasons and file names.
+    """
     from infra.pages import visible
 
     current_display().aside()
-    typer.echo(visible(text), err=err)
+    typer.echo(visible(shortened(text)), err=err)
 
 
 def table(columns: list[str], rows: list[list[str]], whole: str | None = None) -> None:
-    """Print the rows as a table. Square brackets in a value have no meaning, and control characters are shown as escapes.
+    """Print the rows as a table, with versions in their short form. Those in the column `whole` are told apart by more digits if needed.
 
-    Wide cells are folded, so that nothing is cut off. The column `whole` stays on one line, so that its values can be copied.
+    Square brackets in a value have no meaning, and control characters are shown as escapes. Wide cells are folded, so that nothing is
+    cut off. The column `whole` stays on one line, so that its values can be copied.
     """
     from rich.console import Console
     from rich.table import Column, Table
@@ -205,8 +215,11 @@ def table(columns: list[str], rows: list[list[str]], whole: str | None = None) -
     from infra.pages import visible
 
     table = Table(*[Column(Text(visible(name)), overflow="fold", no_wrap=name == whole) for name in columns], header_style="bold")
+    place = columns.index(whole) if whole in columns else None
+    names = [row[place] for row in rows] if place is not None else []
     for row in rows:
-        table.add_row(*[Text(visible(value)) for value in row])
+        shown = [short_version(value, names) if at == place else shortened(value) for at, value in enumerate(row)]
+        table.add_row(*[Text(visible(value)) for value in shown])
     current_display().aside()
     console = Console()
     if not console.is_terminal:

@@ -1,4 +1,5 @@
 from .files import fetch_files, file_digests, refuse_changed
+from .finding import find_version, short_name
 from .lineage import git_commit, machine_facts
 from .promotion_log import Promotion, previous_champions
 from .registry import ModelRegistry
@@ -16,9 +17,11 @@ __all__ = [
     "StagedVersion",
     "fetch_files",
     "file_digests",
+    "find_version",
     "git_commit",
     "machine_facts",
     "previous_champions",
     "read_json",
     "refuse_changed",
+    "short_name",
 ]

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from configs.errors import ModelMissingError, RequestRefusedError
+from configs.errors import ModelMissingError, NotFoundError, RequestRefusedError
 from configs.serving import CHAMPION
+from infra.version_names import matching_version
 from serving.engine.served_model import ServedModel
 
 __all__ = ["Models"]
@@ -26,13 +27,16 @@ class Models:
         return found if self.champion is None else [("champion", self.champion), *found]
 
     def named(self, version: str) -> ServedModel | None:
-        """Return a version by its name or as `champion`, or None if it is not loaded."""
+        """Return a version by its name, the beginning of it, or as `champion`. None if no version, or more than one, is meant."""
         if version == CHAMPION or (self.champion is not None and version == self.champion.version):
             return self.champion
-        return self.others.get(version)
+        if version in self.others:
+            return self.others[version]
+        found = [model for _, model in self.by_role() if version and model.version.startswith(version)]
+        return found[0] if len(found) == 1 else None
 
     def required(self, version: str) -> ServedModel:
-        """Return a version by its name or as `champion`.
+        """Return a version by its name, the beginning of it, or as `champion`.
 
         Raises:
             ModelMissingError: If there is no champion.
@@ -43,6 +47,10 @@ class Models:
             return found
         if version == CHAMPION:
             raise ModelMissingError("No model is served yet: nothing has been promoted, or no promoted version works.")
+        try:
+            matching_version(version, [model.version for _, model in self.by_role()])
+        except NotFoundError as error:  # several versions begin with it
+            raise RequestRefusedError(str(error)) from error
         raise RequestRefusedError(f"The version {version} is not served. GET /v1/models lists the served versions.")
 
     def assigned(self, version: str) -> ServedModel:

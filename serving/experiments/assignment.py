@@ -42,7 +42,7 @@ class Assignment:
 
         It does not if the champion stood in for a version that is not loaded.
         """
-        return self.version in (CHAMPION, version)
+        return self.version == CHAMPION or version.startswith(self.version)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from configs.errors import NotFoundError, VersionCorruptError
-from configs.settings import DataSettings, StoreSettings
+from configs.settings import DataSettings, RetrainSettings, StoreSettings
+from infra.registry import ModelRegistry, find_version
 from infra.storage import Store, open_store
+from infra.version_names import MOST_NAMED, matching_version, short_version
 from tasks.tables import PLAIN, DatasetProperties
 
 __all__ = [
@@ -20,6 +23,10 @@ __all__ = [
     "same_content",
     "stored_properties",
 ]
+
+VERSION = re.compile(r"[0-9a-f]{12}(-[0-9a-f]{12})?")  # a complete name
+ORDER = {"latest": -1, "previous": -2}
+"""Names by the order of the versions, and their places in it."""
 
 
 @dataclass(frozen=True)
@@ -44,22 +51,53 @@ class DatasetRef:
     properties: DatasetProperties = PLAIN
 
 
-def chosen_dataset(dataset: str | None, data: DataSettings, store: StoreSettings) -> DatasetRef:
-    """Return the version `name/version`, or the newest of the configured dataset.
+def chosen_dataset(
+    dataset: str | None,
+    data: DataSettings,
+    store: StoreSettings,
+    model_name: str = RetrainSettings.model_fields["model_name"].default,
+) -> DatasetRef:
+    """Return the dataset version that a person means.
+
+    Args:
+        dataset: A version as `name/version`, or of the configured dataset as `version`. The beginning of a version suffices. `latest`
+            is the newest, `previous` the one before it, and `champion` the one that the champion was trained on. By default, the
+            newest version of the configured dataset.
+        data: Names the configured dataset.
+        store: The store.
+        model_name: The model whose champion is meant.
 
     Raises:
-        NotFoundError: There is no such version.
+        ChampionMissingError: `champion` was asked for, but there is none.
+        NotFoundError: There is no such version, or several may be meant. The message lists those that exist, and the next command.
     """
     place = open_store(store)
-    if dataset is not None:
-        name, _, version = dataset.partition("/")
-        return load_dataset_ref(place, name, version)
-    versions = [ref for ref in list_datasets(place) if ref.name == data.dataset_name]
-    if not versions:
-        raise NotFoundError(
-            f"The store {place.uri('')} has no dataset version of {data.dataset_name}. Create one with `recsys etl`."
+    name, _, asked = (dataset or "latest").rpartition("/")
+    name = name or data.dataset_name
+    if VERSION.fullmatch(asked) and place.exists(f"datasets/{name}/{asked}/manifest.json"):
+        return load_dataset_ref(place, name, asked)
+    if asked == "champion":
+        registry = ModelRegistry(place)
+        return load_dataset_ref(
+            place, *registry.version(model_name, find_version(registry, model_name, asked)).dataset.split("/")
         )
-    return versions[-1]
+    versions = [ref for ref in list_datasets(place) if ref.name == name]
+    if not versions:
+        said = f"There is no dataset {name} version {asked} in" if asked not in ORDER else f"There is no version of {name} in"
+        raise NotFoundError(
+            f"{said} {place.uri('datasets')}: the store has no dataset version of {name}. Create one with `recsys etl`."
+        )
+    if asked in ORDER and len(versions) >= -ORDER[asked]:
+        return versions[ORDER[asked]]
+    names = [ref.version for ref in versions]
+    found = matching_version(asked, names)
+    if found is None:
+        shown = ", ".join(short_version(each, names) for each in names[: -MOST_NAMED - 1 : -1])
+        raise NotFoundError(
+            f"There is no dataset {name} version {asked} in {place.uri('datasets')}. The newest are {shown}. `recsys data list` "
+            "lists all."
+        )
+    return versions[names.index(found)]
 
 
 def same_content(one: str, other: str) -> bool:

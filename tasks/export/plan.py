@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from configs.errors import ChampionMissingError
 from configs.settings import model_option
 from infra.digests import sha256_of_json
-from infra.registry import ModelRef, ModelRegistry
+from infra.registry import ModelRef, ModelRegistry, find_version
 from infra.storage import Store
 
 __all__ = ["LATEST", "MANIFEST", "ExportPlan", "chosen_version", "continued"]
@@ -48,7 +48,7 @@ class ExportPlan:
 
 
 def chosen_version(store: Store, model_name: str, version: str) -> ModelRef:
-    """Return a version of a model, or its champion for `champion`.
+    """Return the version of a model that `infra.registry.find_version` finds.
 
     Raises:
         ChampionMissingError: Nothing has been promoted yet.
@@ -56,7 +56,7 @@ def chosen_version(store: Store, model_name: str, version: str) -> ModelRef:
     """
     registry = ModelRegistry(store)
     if version != "champion":
-        return registry.version(model_name, version)
+        return registry.version(model_name, find_version(registry, model_name, version))
     found = registry.champion_ref(model_name)
     if found is None:
         raise ChampionMissingError(

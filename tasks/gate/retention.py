@@ -118,8 +118,10 @@ def _in_use(store: Store, name: str, settings: RetentionSettings, served: Mappin
     kept = {entries[-1].version: "the champion"} if entries else {}
     for version in previous_champions(entries)[: settings.keep_champions]:
         kept.setdefault(version, f"among the last {settings.keep_champions} champions before it")
-    for version, why in served.items():
-        kept.setdefault(version, why)
+    stored = {key.split("/")[2] for key in store.list(f"models/{name}/")} if served else set()
+    for asked, why in served.items():  # the beginning of a name that fits several versions keeps all of them
+        for version in (asked, *(each for each in stored if each.startswith(asked))):
+            kept.setdefault(version, why)
     for prefix, lease in leases(store).items():
         if prefix.startswith(f"models/{name}/"):
             kept.setdefault(prefix.rpartition("/")[2], lease.said)

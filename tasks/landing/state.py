@@ -11,6 +11,7 @@ from configs.clock import horizon
 from configs.errors import NotFoundError
 from configs.settings import LandingSettings
 from infra.storage import Store
+from infra.version_names import matching_version
 from models.columns import Columns
 from tasks.datasets import (
     DatasetRef,
@@ -73,7 +74,8 @@ def _base_ref(store: Store, name: str, settings: LandingSettings) -> DatasetRef 
         return None
     releases = [ref for ref in list_datasets(store) if ref.name == name and ref.number == 0]
     if settings.base != "newest":
-        releases = [ref for ref in releases if ref.version == settings.base]
+        version = matching_version(settings.base, [ref.version for ref in releases])
+        releases = [ref for ref in releases if ref.version == version]
         if not releases:
             raise NotFoundError(
                 f"landing.base is {settings.base}, but {store.uri('datasets')} has no version {name}/{settings.base} that was "

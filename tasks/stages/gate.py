@@ -9,7 +9,7 @@ from prefect.logging import get_run_logger
 
 from configs.errors import AlreadyExistsError
 from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
-from infra.registry import PAGE, ModelRef, ModelRegistry, Promotion, StagedVersion
+from infra.registry import PAGE, ModelRef, ModelRegistry, Promotion, StagedVersion, find_version
 from infra.storage import open_store
 from tasks.datasets import DatasetRef, remember_histories
 from tasks.evaluation import REPORT_FILE, Evaluation, VersionFolder
@@ -125,7 +125,8 @@ def judge_stored(
     The version's own gate is used, overridden by the fields set in `overrides`. Returns the version, the decision and that gate.
     """
     place = open_store(store)
-    ref = ModelRegistry(place).version(model_name, version)
+    registry = ModelRegistry(place)
+    ref = registry.version(model_name, find_version(registry, model_name, version))
     # With `approval: manual`, this request is itself the approval.
     settings = gate_settings(place, ref, overrides).model_copy(update={"approval": "automatic"})
     decision = judge_sealed(place, ref, settings)
@@ -162,7 +163,9 @@ def force_promotion(version: ModelRef, reason: str, decision: Decision, store: S
 @task(name="roll back", **NETWORK)
 def return_to(model_name: str, to: str | None, reason: str, settings: PromotionSettings, store: StoreSettings) -> Promotion:
     """Check the earlier version in a clean process, then make it champion."""
-    entry = roll_back(open_store(store), model_name, to, reason, settings)
+    place = open_store(store)
+    version = None if to is None else find_version(ModelRegistry(place), model_name, to)
+    entry = roll_back(place, model_name, version, reason, settings)
     for warning in entry.warnings:
         get_run_logger().warning("%s", warning)
     return entry

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from flows.cli.options import say, table
 from infra.version_names import short_version, shortened, version_html
 
 MODEL = "20261129T121055Z-0123456789abcdef0123456789abcdef"
@@ -42,3 +43,12 @@ def test_a_sentence_names_versions_in_their_short_form_and_addresses_completely(
 def test_a_page_shows_the_short_form_with_the_complete_name_as_title() -> None:
     assert version_html(MODEL) == f'<span title="{MODEL}">20261129T121055Z</span>'
     assert version_html(f"<b> {MODEL}") == f'&lt;b&gt; <span title="{MODEL}">20261129T121055Z</span>'
+
+
+def test_the_terminal_shows_short_versions_in_tables_and_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    say(f"version {MODEL} of {DATASET}")
+    table(["version", "dataset"], [[MODEL, DATASET], [SAME_SECOND, DATASET]], whole="version")
+    shown = capsys.readouterr().out
+    assert "version 20261129T121055Z of ml-100k/7ff3a1b2c3d4\n" in shown
+    assert "20261129T121055Z-01234" in shown and "20261129T121055Z-0123f" in shown
+    assert MODEL not in shown and DATASET not in shown

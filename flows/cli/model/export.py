@@ -16,7 +16,9 @@ __all__ = ["export"]
 
 @app.command()
 def export(
-    version: Annotated[str, typer.Option("--version", help="Version, or `champion`.")] = "champion",
+    version: Annotated[
+        str, typer.Option("--version", help="Version or its beginning, or `latest`, `champion`, `previous`.")
+    ] = "champion",
     to: Annotated[str | None, typer.Option(help="Folder, or s3://bucket/prefix (export.to).")] = None,
     users: Annotated[
         Path | None, typer.Option(help="File with the id of one user in each line, in your own ids. By default all users.")

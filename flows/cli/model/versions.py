@@ -22,7 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="List, train, judge, promote and roll back versions.\n\nExample: recsys model list",
 )
-Version = Annotated[str, typer.Argument(help="Version, or `champion`.")]
+Version = Annotated[str, typer.Argument(help="Version or its beginning, or `latest`, `champion`, `previous`.")]
 
 
 @app.command("list")
@@ -130,14 +130,17 @@ def train(dataset: Dataset = None, config: Config = None, set_: Set = None, json
     version = flow(settings, dataset)
     write_json(json_file, asdict(version))
     from configs.settings import model_option
+    from infra.registry import ModelRegistry, short_name
+    from infra.storage import open_store
 
-    hint = f"`recsys model promote {version.version}{model_option(version.name)}`"
-    say(as_given(f"{version.name} {version.version} is registered; judge it with {hint}"))
+    short = short_name(ModelRegistry(open_store(settings.store)), version.name, version.version)
+    hint = f"`recsys model promote {short}{model_option(version.name)}`"
+    say(as_given(f"{version.name} {short} is registered; judge it with {hint}"))
 
 
 @app.command()
 def promote(
-    version: Annotated[str, typer.Argument(help="Version to judge and promote.")],
+    version: Annotated[str, typer.Argument(help="Version to judge and promote, or its beginning, or `latest`.")],
     reason: Annotated[str, typer.Option(help="Reason, stored in the promotion log. Required with --force.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Promote the version even if the gate holds it.")] = False,
     config: Config = None,
@@ -165,7 +168,9 @@ def promote(
 
 @app.command()
 def rollback(
-    to: Annotated[str | None, typer.Option(help="Version to return to. By default, the previous champion.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Version to return to, or its beginning. By default, the previous champion.")
+    ] = None,
     reason: Annotated[str, typer.Option(help="Reason, stored in the promotion log.")] = "rolled back by hand",
     config: Config = None,
     set_: Set = None,
@@ -222,7 +227,8 @@ def prune(
         list[Path] | None, typer.Option(help="Experiments file of a server (YAML). Its versions stay. Repeatable.")
     ] = None,
     also: Annotated[
-        list[str] | None, typer.Option("--also-keep", help="Version that a server names in `versions`. Repeatable.")
+        list[str] | None,
+        typer.Option("--also-keep", help="Version, or its beginning, that a server names in `versions`. Repeatable."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Delete. Without it, the command only lists what would be deleted.")] = False,
     config: Config = None,
@@ -240,12 +246,15 @@ def prune(
     from configs.loading import load_settings
     from configs.serving import ExperimentFile
     from infra.pages import count
+    from infra.registry import ModelRegistry, find_version
     from infra.storage import open_store
     from tasks.gate import plan_model_prune, prune_models, served_versions
 
     store = open_store(settings.store)
     served = served_versions(load_settings(ExperimentFile, str(path)) for path in experiments or ())
-    served |= dict.fromkeys(also or (), "named with --also-keep")
+    served |= {
+        find_version(ModelRegistry(store), settings.model_name, version): "named with --also-keep" for version in also or ()
+    }
     retention = settings.retention if keep is None else settings.retention.model_copy(update={"keep_versions": keep})
     plan = plan_model_prune(store, settings.model_name, retention, served, settings.work_dir)
     with stage("deletion"):
@@ -355,15 +364,12 @@ def _said(decision: dict[str, Any]) -> str:
 
 
 def _resolved(registry: ModelRegistry, name: str, version: str) -> str:
-    """Return the version, with `champion` resolved.
-
-    Raises:
-        ChampionMissingError: `champion` was given, but nothing has been promoted yet.
-    """
+    """Return the version that is meant. Raises the errors of `find_version`."""
     from configs.errors import ChampionMissingError
+    from infra.registry import find_version
 
     if version != "champion":
-        return version
+        return find_version(registry, name, version)
     current = registry.champion(name)
     if current is None:
         raise ChampionMissingError(
@@ -375,12 +381,13 @@ def _resolved(registry: ModelRegistry, name: str, version: str) -> str:
 def _no_champion(model_name: str, versions: Sequence[ModelRef]) -> str:
     """Return what helps a model without a champion, with the command."""
     from configs.settings import model_option
+    from infra.version_names import short_version
 
     if not versions:
         option = model_option(model_name)
         return f"create the first with `recsys retrain{option}`"
     newest = max(versions, key=lambda each: each.version)
-    named = f"{newest.version}{model_option(newest.name)}"
+    named = f"{short_version(newest.version, [each.version for each in versions])}{model_option(newest.name)}"
     if newest.outcome == "held":
         return f"the newest version is held, and `recsys model show {named}` shows why"
     return f"judge the newest version with `recsys model promote {named}`"

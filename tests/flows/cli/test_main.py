@@ -21,6 +21,7 @@ from flows.cli import pipeline
 from flows.cli.old_names import OLD_NAMES
 from flows.cli.options import table
 from infra.storage import open_store
+from infra.version_names import short_version
 
 
 def recsys(*arguments: str) -> int:
@@ -128,7 +129,7 @@ def test_a_day_at_the_command_line(config: str, tmp_path: Path, capsys: pytest.C
     assert [(found["outcome"], found["champion"]) for found in later] == [("held", version)]
     assert "judged later" in capsys.readouterr().out
     assert recsys("model", "rollback", "-c", config, "--reason", "drill over") == 0
-    assert f"{version} is champion (promotion 3, rollback)" in capsys.readouterr().out
+    assert f"{short_version(version)} is champion (promotion 3, rollback)" in capsys.readouterr().out
     assert recsys("model", "list", "-c", config) == 0 and recsys("data", "list", "-c", config) == 0
     assert recsys("model", "log", "--last", "2", "-c", config, "--json", str(tmp_path / "log.json")) == 0
     logged = json.loads((tmp_path / "log.json").read_text())
@@ -138,14 +139,17 @@ def test_a_day_at_the_command_line(config: str, tmp_path: Path, capsys: pytest.C
     ]
     assert recsys("model", "show", version, "-c", config, "--json", str(tmp_path / "show.json")) == 0
     out = capsys.readouterr().out
-    assert f"champion of movie-ranker: {version}" in out and "ml-100k/" in out and "drill over" in out
+    assert f"champion of movie-ranker: {short_version(version)}" in out and "ml-100k/" in out and "drill over" in out
     shown = json.loads((tmp_path / "show.json").read_text())
     store = open_store(load_settings(RetrainSettings, [config]).store)
     store.put(f"models/movie-ranker/{trained}/manifest.json", b"{}")  # a damaged version does not hide the others
     assert recsys("model", "list", "-c", config, "--json", str(tmp_path / "models.json")) == 0
     listed = json.loads((tmp_path / "models.json").read_text())
     assert [ref["version"] for ref in listed["versions"]] == [version] and list(listed["damaged"]) == [trained]
-    assert listed["champion"] == version and f"The manifest of movie-ranker {trained} is damaged" in capsys.readouterr().out
+    assert (
+        listed["champion"] == version
+        and f"The manifest of movie-ranker {short_version(trained)} is damaged" in capsys.readouterr().out
+    )
     assert (
         shown["later_decisions"] == []
         and shown["manifest"]["version"] == version
@@ -159,7 +163,7 @@ def test_a_version_is_never_cut_off_in_a_table(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("FORCE_COLOR", "1")
     table(["version", "reason"], [[version, reason]], whole="version")
     out = capsys.readouterr().out
-    assert version in out and out.count("x") == 90 and max(map(len, out.splitlines()[3:])) == 100
+    assert short_version(version) in out and out.count("x") == 90 and max(map(len, out.splitlines()[3:])) == 100
 
 
 @pytest.mark.parametrize(

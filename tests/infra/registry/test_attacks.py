@@ -33,6 +33,7 @@ from configs.settings import PromotionSettings
 from infra.registry import Lineage, ModelRef, ModelRegistry, fetch_files, file_digests
 from infra.registry.versions import DECISION
 from infra.storage.local import LocalStore
+from infra.version_names import shortened
 from tasks.evaluation import load_check
 from tasks.evaluation.load_check import SAMPLE_FILE
 from tasks.gate import champion_notice, roll_back
@@ -360,7 +361,9 @@ def test_the_command_rolls_back_without_prefect_and_without_torch_in_its_process
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     second = registry.versions(NAME)[1].version
     assert done.stdout.splitlines() == [
-        f"{NAME} {second} is champion (promotion 4, rollback); the previous champion was {registry.history(NAME)[2].version}",
+        shortened(
+            f"{NAME} {second} is champion (promotion 4, rollback); the previous champion was {registry.history(NAME)[2].version}"
+        ),
         "[]",
     ]
     assert done.stderr.startswith("warning: Loading the stored version took ") and "promotion.max_load_s" in done.stderr
