@@ -17,9 +17,19 @@ from infra import progress
 from infra.leases import leased
 from infra.locks import run_lock
 from infra.storage import open_store
-from tasks.comparison import Failure, IncompleteComparisonError, ModelComparison, begin_comparison, missing_runs, pinned_dataset
+from tasks.comparison import (
+    Failure,
+    IncompleteComparisonError,
+    ModelComparison,
+    begin_comparison,
+    headline,
+    missing_runs,
+    pinned_dataset,
+    render_markdown,
+)
 from tasks.datasets import DatasetRef, chosen_dataset
-from tasks.stages import compare_entry, publish_failure_artifact, report_comparison, started_runs, wait_for_end
+from tasks.stages import compare_entry, page_lines, publish_failure_artifact, report_comparison, started_runs, wait_for_end
+from tasks.stages.endings import dated, ended, fails_with_a_sentence, summarise
 
 __all__ = ["compare"]
 
@@ -27,7 +37,8 @@ POLL_S = 2.0
 
 
 @with_form("data.source", "data.local_path", "dataset", "reference", "runner", "max_parallel", "store.url")
-@flow(name="compare", flow_run_name="{settings.data.dataset_name}", on_failure=[publish_failure_artifact])
+@flow(name="compare", flow_run_name=dated("{settings.data.dataset_name}"), on_failure=[publish_failure_artifact])
+@fails_with_a_sentence
 def compare(settings: CompareSettings = CompareSettings()) -> ModelComparison:  # noqa: B008
     """Do the missing runs, and report on all runs.
 
@@ -41,6 +52,8 @@ def compare(settings: CompareSettings = CompareSettings()) -> ModelComparison:  
         runs = comparison_runs.with_options(task_runner=_task_runner(settings))
         failures = runs(comparison, dataset, settings)
         found = report_comparison(comparison, dataset, failures, settings)
+    said = headline(found)
+    summarise(render_markdown(found, page_lines({"The comparison, with every figure": found.page}, settings.store)), said)
     if failures:
         reasons = " ".join(f"{failed.entry} seed {failed.seed}: {failed.reason}" for failed in failures)
         raise IncompleteComparisonError(
@@ -48,7 +61,7 @@ def compare(settings: CompareSettings = CompareSettings()) -> ModelComparison:  
             f"To do only the missing runs, start it again with --set id={comparison}.",
             found,
         )
-    return found
+    return ended("Compared", said, found)
 
 
 @flow(name="comparison-runs")

@@ -6,14 +6,17 @@ from prefect import flow
 
 from configs.settings import DataSettings, EtlSettings, LandingSettings, StoreSettings, ValidationSettings
 from flows.forms import with_form
+from infra.pages import utc_day
 from tasks.datasets import DatasetRef
 from tasks.stages import add_landed_files, build_dataset, compact_dataset, publish_failure_artifact
+from tasks.stages.endings import dated, ended, fails_with_a_sentence
 
 __all__ = ["etl"]
 
 
 @with_form("data.source", "data.local_path", "data.landing", "etl.engine", "store.url", hidden=("allow_refused", "now"))
-@flow(name="etl", flow_run_name="{data.dataset_name}", on_failure=[publish_failure_artifact], log_prints=False)
+@flow(name="etl", flow_run_name=dated("{data.dataset_name}"), on_failure=[publish_failure_artifact], log_prints=False)
+@fails_with_a_sentence
 def etl(
     data: DataSettings = DataSettings(),  # noqa: B008 - frozen, and the UI's form reads it
     validation: ValidationSettings = ValidationSettings(),  # noqa: B008
@@ -45,11 +48,17 @@ def etl(
     if data.landing is not None:
         landed = add_landed_files(data, validation, landing, engine, store, retry_quarantined, now)
     elif not compact:
-        return build_dataset(data, validation, store, engine)
+        built = build_dataset(data, validation, store, engine)
+        return ended("Built", _said(built), built, f"{built.name} {built.version}")
     dataset = compact_dataset(data, landing, engine, store, force=compact)
     if landed is not None and not allow_refused:
         landed.refuse()
-    return dataset
+    name = "Compacted" if landed is None else "Updated" if any(account.accepted for account in landed.accounts) else "Nothing new"
+    return ended(name, _said(dataset), dataset, f"{dataset.name} {dataset.version}")
+
+
+def _said(dataset: DatasetRef) -> str:
+    return f"{dataset.rows:,} events of {dataset.users:,} users and {dataset.items:,} items until {utc_day(dataset.last)}."
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from infra.storage import open_store
 from tasks.datasets import chosen_dataset
 from tasks.export import Exported, chosen_version
 from tasks.stages import publish_failure_artifact
+from tasks.stages.endings import dated, ended, fails_with_a_sentence
 from tasks.stages.exports import write_export
 
 __all__ = ["export"]
@@ -21,7 +22,8 @@ DEFAULTS = RetrainSettings()
 
 
 @with_form("model_name", "export.to", "export.k", "export.seen", "store.url", first=("version", "dataset", "users"))
-@flow(name="export", flow_run_name="{model_name} {version}", on_failure=[publish_failure_artifact])
+@flow(name="export", flow_run_name=dated("{model_name} {version}"), on_failure=[publish_failure_artifact])
+@fails_with_a_sentence
 def export(
     version: str = "champion",
     dataset: str | None = None,
@@ -48,7 +50,9 @@ def export(
     trained_on = DEFAULTS.data.model_copy(update={"dataset": ref.dataset.partition("/")[0]})
     chosen = chosen_dataset(dataset, trained_on, store, model_name)
     with leased(place, f"an export of {model_name}", [ref.prefix, chosen.prefix]):
-        return write_export(ref, chosen, users, export, store, etl)
+        found = write_export(ref, chosen, users, export, store, etl)
+    said = f"{found.users:,} users and {found.items:,} items, in {found.files:,} files at {found.uri}"
+    return ended("Exported", said, found, f"{model_name} {ref.version}")
 
 
 if __name__ == "__main__":

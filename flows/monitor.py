@@ -10,7 +10,9 @@ from infra.leases import leased
 from infra.storage import open_store
 from tasks.datasets import chosen_dataset
 from tasks.monitoring import DriftResult
+from tasks.outcome import drift_answer
 from tasks.stages import announce_drift, measure_drift, publish_failure_artifact
+from tasks.stages.endings import dated, ended, fails_with_a_sentence
 
 __all__ = ["monitor"]
 
@@ -27,7 +29,8 @@ DEFAULTS = RetrainSettings()
     first=("dataset",),
     hidden=("since", "now"),
 )
-@flow(name="monitor", flow_run_name="{model_name}", on_failure=[publish_failure_artifact])
+@flow(name="monitor", flow_run_name=dated("{model_name}"), on_failure=[publish_failure_artifact])
+@fails_with_a_sentence
 def monitor(
     dataset: str | None = None,
     model_name: str = DEFAULTS.model_name,
@@ -55,9 +58,10 @@ def monitor(
     """
     chosen = chosen_dataset(dataset, data, store, model_name)
     with leased(open_store(store), f"a monitoring of {model_name}", [chosen.prefix]):
-        result = measure_drift(chosen, model_name, drift, store, monitoring, (since, now), data.nouns)
+        found = measure_drift(chosen, model_name, drift, store, monitoring, (since, now), data.nouns)
+    result = found.result
     announce_drift(result, store)
-    return result
+    return ended(result.verdict.capitalize(), drift_answer(result), result)
 
 
 if __name__ == "__main__":

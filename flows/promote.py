@@ -8,7 +8,8 @@ from configs.errors import GateError
 from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
 from flows.forms import with_form
 from infra.registry import Promotion
-from tasks.gate import Decision
+from tasks.gate import Decision, render_markdown
+from tasks.outcome import headline_figures, verdict_answer
 from tasks.stages import (
     force_promotion,
     judge_stored,
@@ -17,6 +18,7 @@ from tasks.stages import (
     promote_challenger,
     publish_failure_artifact,
 )
+from tasks.stages.endings import dated, ended, fails_with_a_sentence, summarise
 
 __all__ = ["promote"]
 
@@ -24,7 +26,8 @@ DEFAULTS = RetrainSettings()
 
 
 @with_form("model_name", "promotion.rule", "promotion.alpha", "store.url", first=("version", "reason", "force"))
-@flow(name="promote", flow_run_name="{model_name} {version}", on_failure=[publish_failure_artifact])
+@flow(name="promote", flow_run_name=dated("{model_name} {version}"), on_failure=[publish_failure_artifact])
+@fails_with_a_sentence
 def promote(
     version: str,
     model_name: str = DEFAULTS.model_name,
@@ -53,6 +56,7 @@ def promote(
         raise GateError("A forced promotion needs a reason (--reason), which is stored in the promotion log.")
     ref, decision, settings = judge_stored(model_name, version, promotion, store)
     version = ref.version
+    summarise(render_markdown(decision), verdict_answer(decision))
     if decision.champion == version:
         raise GateError(f"{model_name} {version} is already the champion.")
     _refuse_unjudged(version, decision)
@@ -61,15 +65,19 @@ def promote(
             raise GateError(f"{version} cannot become champion, even by force. {decision.broken} The champion is unchanged.")
         forced = force_promotion(ref, reason, decision, store)
         notify_champion(forced, store)
-        return forced
+        said = f"{version} is champion by force: {reason} The gate would have said: {verdict_answer(decision)}"
+        return ended("Forced", said, forced, f"{model_name} {version}: forced")
     published = promote_challenger(ref, decision, settings, store, reason)
+    if published.decision != decision:
+        summarise(render_markdown(published.decision), verdict_answer(published.decision))
     if published.promotion is None:
         _refuse_unjudged(version, published.decision)
         raise GateError(
             f"{version} is held: {' '.join(published.decision.reasons)} The champion is unchanged; --force overrides the gate."
         )
     notify_decision(ref, published.decision, store)
-    return published.promotion
+    figures = headline_figures(published.decision)
+    return ended("Promoted", verdict_answer(published.decision), published.promotion, f"{model_name} {version}: {figures}")
 
 
 def _refuse_unjudged(version: str, decision: Decision) -> None:

@@ -21,39 +21,47 @@ from tasks.replay import (
     TrainingRecord,
     champions_of,
     dataset_of,
+    headline,
     promoted_before,
+    render_markdown,
     run_settings,
     trainings_due,
     watched_by_another,
 )
 from tasks.stages import (
-    Progress,
     begin_replay,
     deliver_slice,
     keep_training,
+    page_lines,
     publish_failure_artifact,
     record_slice,
     report_replay,
+    slice_progress,
 )
+from tasks.stages.endings import dated, ended, fails_with_a_sentence, summarise
 from tasks.training import clear_checkpoints
 
 __all__ = ["replay"]
 
 
 @with_form("model_name", "data.source", "data.local_path", "slices", "base_slices", "most_slices", "store.url")
-@flow(name="replay", flow_run_name="{settings.data.dataset_name}", on_failure=[publish_failure_artifact])
+@flow(name="replay", flow_run_name=dated("{settings.data.dataset_name}"), on_failure=[publish_failure_artifact])
+@fails_with_a_sentence
 def replay(settings: ReplaySettings = ReplaySettings()) -> Replay:  # noqa: B008
     """Replay the source, and report the value of each retraining policy. A killed replay resumes with its current slice."""
     plan = begin_replay(settings)
     with run_lock(settings.work_dir, f"replay-{plan.id}"):
-        progress = Progress(plan)
-        for part in plan.slices:
-            record = ReplayLog.of(plan).slice(part.number) or watch_slice(plan, part, settings)
-            due = trainings_due(plan, part, record, settings)
-            if due:
-                retrain_policies(plan, part, record, due, settings)
-            progress(part)
-        return report_replay(plan, settings)
+        with slice_progress(plan) as done:
+            for part in plan.slices:
+                record = ReplayLog.of(plan).slice(part.number) or watch_slice(plan, part, settings)
+                due = trainings_due(plan, part, record, settings)
+                if due:
+                    retrain_policies(plan, part, record, due, settings)
+                done(part)
+        found = report_replay(plan, settings)
+    said = headline(found)
+    summarise(render_markdown(found, page_lines({"The replay, with every figure": found.page}, plan.store)), said)
+    return ended("Replayed", said, found)
 
 
 def watch_slice(plan: ReplayPlan, part: Slice, settings: ReplaySettings) -> SliceRecord:

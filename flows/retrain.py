@@ -15,11 +15,14 @@ from flows.etl import etl
 from flows.forms import with_form
 from infra.locks import run_lock
 from infra.registry import ModelRef
-from tasks.datasets import DatasetRef
+from infra.storage import open_store
+from tasks.datasets import DatasetRef, last_delivery
 from tasks.evaluation import Evaluation
 from tasks.gate import Decision
 from tasks.monitoring import DriftResult
+from tasks.outcome import Answers, headline_figures
 from tasks.stages import measure_drift, publish_failure_artifact
+from tasks.stages.endings import dated, ended, fails_with_a_sentence, summarise_retraining
 
 __all__ = ["RetrainSummary", "retrain"]
 
@@ -37,6 +40,7 @@ class RetrainSummary:
     champion: str | None  # after the run
     promoted: bool
     durations_s: dict[str, float]
+    answers: Answers  # was it promoted and why, is the data all right, what did it cost
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -44,8 +48,11 @@ class RetrainSummary:
 
 @with_form("model_name", "data.source", "data.local_path", "data.landing", "challenger", "promotion.approval", "store.url")
 @flow(
-    name="retrain", flow_run_name="{settings.model_name} on {settings.data.dataset_name}", on_failure=[publish_failure_artifact]
+    name="retrain",
+    flow_run_name=dated("{settings.model_name} on {settings.data.dataset_name}"),
+    on_failure=[publish_failure_artifact],
 )
+@fails_with_a_sentence
 def retrain(settings: RetrainSettings = RetrainSettings()) -> RetrainSummary:  # noqa: B008
     """Retrain on the configured source or landing zone, and promote the result if it passes the gate."""
     clock = Clock()
@@ -53,7 +60,7 @@ def retrain(settings: RetrainSettings = RetrainSettings()) -> RetrainSummary:  #
         # The feed is as old as it was when its events were read. How long a busy machine takes to read them does not matter.
         now = int(wall_clock()) if settings.monitoring.clock == "wall" else None
         dataset = clock("etl", etl, settings.data, settings.validation, settings.store, settings.etl, settings.landing)
-        drift = clock(
+        watched = clock(
             "drift",
             measure_drift,
             dataset,
@@ -65,17 +72,22 @@ def retrain(settings: RetrainSettings = RetrainSettings()) -> RetrainSummary:  #
             settings.data.nouns,
         )
         outcome = train_and_gate(dataset, settings, clock)
-    return RetrainSummary(
+    found = outcome.retraining(dataset, last_delivery(open_store(settings.store), dataset), watched.result, clock)
+    answers = summarise_retraining(found, watched, settings.store)
+    summary = RetrainSummary(
         flow_run=str(flow_run.id),
         dataset=dataset,
-        drift=drift,
+        drift=watched.result,
         evaluation=outcome.evaluation,
         decision=outcome.decision,
         version=outcome.version,
         champion=outcome.champion,
         promoted=outcome.promoted,
         durations_s=clock.seconds,
+        answers=answers,
     )
+    name = f"{settings.model_name} {outcome.version.version}: {headline_figures(outcome.decision)}"
+    return ended(outcome.decision.outcome.capitalize(), answers.message, summary, name)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
 from flows.forms import with_form
 from infra.registry import Promotion
 from tasks.stages import notify_champion, publish_failure_artifact, return_to
+from tasks.stages.endings import dated, ended, fails_with_a_sentence
 
 __all__ = ["rollback"]
 
@@ -15,7 +16,8 @@ DEFAULTS = RetrainSettings()
 
 
 @with_form("model_name", "promotion.max_load_s", "promotion.max_request_s", "store.url", first=("to", "reason"))
-@flow(name="rollback", flow_run_name="{model_name}", on_failure=[publish_failure_artifact])
+@flow(name="rollback", flow_run_name=dated("{model_name}"), on_failure=[publish_failure_artifact])
+@fails_with_a_sentence
 def rollback(
     to: str | None = None,
     reason: str = "rolled back by hand",
@@ -34,7 +36,8 @@ def rollback(
     """
     entry = return_to(model_name, to, reason, promotion, store)
     notify_champion(entry, store)
-    return entry
+    said = f"{entry.version} is champion again, instead of {entry.previous or 'none'}: {entry.reason}"
+    return ended("Rolled back", said, entry, f"{model_name} back to {entry.version}")
 
 
 if __name__ == "__main__":

@@ -22,10 +22,13 @@ from flows.forms import with_form
 from infra.leases import leased
 from infra.lifeline import end_with_parent
 from infra.locks import run_lock
+from infra.pages import escaped
 from infra.storage import open_store
-from tasks.datasets import DatasetRef, chosen_dataset
+from tasks.datasets import DatasetRef, chosen_dataset, last_delivery
+from tasks.outcome import headline_figures
 from tasks.search import SearchRecord, StudyRef, best_settings
 from tasks.stages import begin_search, check_gate, conclude_search, publish_failure_artifact, search_trials
+from tasks.stages.endings import dated, ended, fails_with_a_sentence, summarise, summarise_retraining
 
 __all__ = ["SearchSummary", "search"]
 
@@ -46,11 +49,16 @@ class SearchSummary:
         fields = {name: getattr(self, name) for name in ("flow_run", "durations_s")}
         parts = {"dataset": asdict(self.dataset), "record": self.record.to_dict()}
         settings = safe_settings(self.settings)
-        return {**fields, **parts, "settings": settings, "challenge": asdict(self.challenge) if self.challenge else None}
+        return {**fields, **parts, "settings": settings, "challenge": self.challenge.to_dict() if self.challenge else None}
 
 
 @with_form("model_name", "data.source", "challenger", "search.trials", "search.seconds", "store.url")
-@flow(name="search", flow_run_name="{settings.model_name} on {settings.data.dataset_name}", on_failure=[publish_failure_artifact])
+@flow(
+    name="search",
+    flow_run_name=dated("{settings.model_name} on {settings.data.dataset_name}"),
+    on_failure=[publish_failure_artifact],
+)
+@fails_with_a_sentence
 def search(settings: SearchSettings = SearchSettings(), dataset: str | None = None) -> SearchSummary:  # noqa: B008
     """Search on a dataset version.
 
@@ -82,7 +90,16 @@ def search(settings: SearchSettings = SearchSettings(), dataset: str | None = No
     elif settings.search.enter_gate:
         with run_lock(settings.work_dir, settings.model_name, settings.search.gate_wait_s):
             outcome = train_and_gate(chosen, best, clock)
-    return SearchSummary(str(flow_run.id), chosen, record, best, outcome, clock.seconds)
+    summary = SearchSummary(str(flow_run.id), chosen, record, best, outcome, clock.seconds)
+    trial = record.best_trial
+    said = f"Trial {trial.number} of {len(record.trials)} is the best, with a valid NDCG@10 of {trial.value:.4f}."
+    if outcome is None:
+        summarise(f"## Search: {escaped(record.study)}\n\n{escaped(said)} The artifact `trials` shows every trial.\n", said)
+        return ended("Searched", said, summary)
+    found = outcome.retraining(chosen, last_delivery(open_store(settings.store), chosen), None, clock)
+    answers = summarise_retraining(found, None, settings.store)
+    name = f"{settings.model_name} {outcome.version.version}: {headline_figures(outcome.decision)}"
+    return ended(outcome.decision.outcome.capitalize(), f"{said} {answers.message}", summary, name)
 
 
 def _train_trials(dataset: DatasetRef, study: StudyRef, settings: SearchSettings) -> BrokenProcessPool | None:

@@ -15,6 +15,7 @@ from infra.registry import ModelRef
 from infra.storage import open_store
 from tasks.datasets import chosen_dataset
 from tasks.stages import publish_failure_artifact, upload_trained
+from tasks.stages.endings import dated, ended, fails_with_a_sentence
 from tasks.training import clear_checkpoints
 
 __all__ = ["train"]
@@ -25,7 +26,12 @@ def train(settings: RetrainSettings = ..., dataset: str | None = ..., hand_over:
 @overload
 def train(settings: RetrainSettings, dataset: str | None, hand_over: Literal[True]) -> None: ...
 @with_form("model_name", "data.source", "data.local_path", "data.landing", "challenger", "store.url", hidden=("hand_over",))
-@flow(name="train", flow_run_name="{settings.model_name} on {settings.data.dataset_name}", on_failure=[publish_failure_artifact])
+@flow(
+    name="train",
+    flow_run_name=dated("{settings.model_name} on {settings.data.dataset_name}"),
+    on_failure=[publish_failure_artifact],
+)
+@fails_with_a_sentence
 def train(
     settings: RetrainSettings = RetrainSettings(),  # noqa: B008
     dataset: str | None = None,
@@ -53,7 +59,10 @@ def train(
             else:
                 version = register_unjudged(evaluate_candidates(trained, chosen, settings, clock), settings, clock)
         clear_checkpoints(settings)
-    return version
+    if version is None:
+        return ended("Handed over", "The candidates are in the store, for the run that requested them.", None)
+    said = f"NDCG@10 {version.metrics['ndcg@10']:.4f}. It is not judged yet: `recsys model promote {version.version}` does that."
+    return ended("Registered", said, version, f"{version.name} {version.version}")
 
 
 if __name__ == "__main__":

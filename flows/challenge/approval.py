@@ -39,8 +39,8 @@ def ask_for_approval(decision: Decision, settings: PromotionSettings) -> Decisio
     log.info("%s passed every rule; waiting %d s for approval", decision.challenger, settings.approval_wait_s)
     form = Answer.with_initial_data(
         description=f"**{decision.model_name} {decision.challenger}** passed every rule of the gate against "
-        f"{f'the champion {decision.champion}' if decision.champion else 'no champion'}. {summary(decision)} The artifacts `gate` and "
-        "`gate-page` of this run show all figures."
+        f"{f'the champion {decision.champion}' if decision.champion else 'no champion'}. {summary(decision)} The artifact `gate` of "
+        "this run shows all figures."
     )
     try:
         answer = pause_flow_run(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from dataclasses import asdict, dataclass
+from typing import Any, ParamSpec, TypeVar
 
 from configs.settings import RetrainSettings
 from flows.challenge.approval import ask_for_approval
@@ -13,9 +13,11 @@ from infra import progress
 from infra.leases import leased
 from infra.registry import ModelRef
 from infra.storage import open_store
-from tasks.datasets import DatasetRef
+from tasks.datasets import DatasetRef, Delivery
 from tasks.evaluation import Evaluation, VersionFolder
 from tasks.gate import Decision, Published
+from tasks.monitoring import DriftResult
+from tasks.outcome import Cost, Retraining
 from tasks.stages import (
     Trained,
     check_gate,
@@ -31,7 +33,7 @@ from tasks.stages import (
     train_by_deployment,
     train_model,
 )
-from tasks.training import clear_checkpoints
+from tasks.training import Origin, clear_checkpoints
 
 __all__ = [
     "Clock",
@@ -62,11 +64,31 @@ class Ranked:
 class GateOutcome:
     """What became of a challenger."""
 
+    trained: Trained
     evaluation: Evaluation
     decision: Decision
     version: ModelRef
     champion: str | None  # after the decision
     promoted: bool
+    origin: Origin | None = None  # where it was trained, and the cost, if not in this run
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the outcome as a dictionary, without the candidates, whose folders are of this machine."""
+        fields = {name: asdict(getattr(self, name)) for name in ("evaluation", "decision", "version")}
+        return {**fields, "champion": self.champion, "promoted": self.promoted}
+
+    def retraining(self, dataset: DatasetRef, delivery: Delivery | None, drift: DriftResult | None, clock: Clock) -> Retraining:
+        """Return all that a run made and found, for its summary."""
+        cost = Cost(
+            seconds=sum(clock.seconds.values()),
+            usd=self.origin.cost if self.origin else None,
+            rented=self.origin.rented if self.origin else "",
+            remote=self.origin is not None,
+            device=self.trained.challenger.device,
+        )
+        return Retraining(
+            dataset, delivery, drift, self.trained.candidates, self.evaluation, self.decision, self.version, clock.seconds, cost
+        )
 
 
 class Clock:
@@ -141,11 +163,13 @@ def judge_and_promote(ranked: Ranked, dataset: DatasetRef, settings: RetrainSett
         notify_decision(version, decision, settings.store)
     clock("record", record_runs, trained.candidates, evaluation, decision, version, settings)
     return GateOutcome(
+        trained=trained,
         evaluation=evaluation,
         decision=decision,
         version=version,
         champion=version.version if published.promotion else decision.champion,
         promoted=published.promotion is not None,
+        origin=origin,
     )
 
 

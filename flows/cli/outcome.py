@@ -8,8 +8,19 @@ from flows.cli.options import say, table
 
 if TYPE_CHECKING:
     from tasks.gate import Decision
+    from tasks.outcome import Answers
 
-__all__ = ["print_decision"]
+__all__ = ["print_answers", "print_decision"]
+
+
+def print_answers(decision: Decision, answers: Answers) -> None:
+    """Print what a person asks first: was it promoted and why, is the data all right, and what did it cost."""
+    from infra.version_names import shortened
+
+    say("")
+    yes = {"promoted": "yes", "needs approval": "not yet"}.get(decision.outcome, "no")
+    for question, answer in (("promoted", f"{yes}. {answers.verdict}"), ("data", answers.data), ("cost", answers.cost)):
+        say(f"{question}: {shortened(answer)}")
 
 
 def print_decision(decision: Decision) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from flows.cli.data import Landing, run_etl, with_landing
 from flows.cli.options import Config, Dataset, Json, Set, needs_prefect, records_table, say, settings_of, table, write_json
-from flows.cli.outcome import print_decision
+from flows.cli.outcome import print_answers, print_decision
 from infra.progress import stage
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ def _print_summary(summary: RetrainSummary) -> None:
     say(f"stored at {summary.version.uri}")
     stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary.durations_s.items())
     say(f"{sum(summary.durations_s.values()):.0f} s: {stages}")
+    print_answers(decision, summary.answers)
 
 
 def _print_value(evaluation: Evaluation, challenger: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from flows.cli.options import Config, Dataset, Json, Set, needs_prefect, plain, records_table, say, settings_of, table, write_json
+from flows.cli.outcome import print_decision
 
 if TYPE_CHECKING:
     from flows.search import SearchSummary
@@ -119,8 +120,7 @@ def _print_search(summary: SearchSummary) -> None:
         say("The best settings have not entered the gate.")
         return
     decision = summary.challenge.decision
-    for line in [*decision.reasons, *(f"Warning: {warning}" for warning in decision.warnings)]:
-        say(f"- {line}")
+    print_decision(decision)
     say(
         f"verdict: {decision.outcome}. version {summary.challenge.version.version}, "
         f"champion {summary.challenge.champion or 'none'}"

@@ -11,6 +11,7 @@ from infra.pages import (
     data_uri,
     duration,
     escaped,
+    folded,
     listed,
     markdown_table,
     money,
@@ -22,6 +23,7 @@ from tasks.comparison.results import Cell, EntryResult, ModelComparison
 
 __all__ = ["RESULT_COLUMNS", "headline", "render_html", "render_markdown", "result_rows"]
 
+SHOWN, CELL = ("entry", "NDCG@10", "95 % interval", "against the reference", "cost"), 20  # what fits a page of the Prefect UI
 TEMPLATE = "tasks/comparison/templates/comparison.html"
 RESULT_COLUMNS = ("entry", "HR@10", "NDCG@10", "95 % interval", "against the reference", "seeds", "time of a run", "cost")
 
@@ -60,9 +62,9 @@ def result_rows(comparison: ModelComparison) -> list[dict[str, str]]:
     return [_result_row(comparison, entry) for entry in comparison.entries]
 
 
-def render_markdown(comparison: ModelComparison) -> str:
-    """Render the report as Markdown for the Prefect UI."""
-    lines = [f"## Comparison {escaped(comparison.id)}", "", escaped(headline(comparison)), ""]
+def render_markdown(comparison: ModelComparison, links: str = "") -> str:
+    """Render the report as Markdown for the Prefect UI. `links` are lines that lead to its page."""
+    lines = [f"## Comparison {escaped(comparison.id)}", "", escaped(headline(comparison)), "", *([links, ""] if links else [])]
     if comparison.failures:
         lines += [f"**Not complete: {count(len(comparison.failures), 'run')} failed.**", ""]
         lines += [f"- {escaped(f'{failed.entry} seed {failed.seed}: {failed.reason}')}" for failed in comparison.failures]
@@ -71,15 +73,15 @@ def render_markdown(comparison: ModelComparison) -> str:
         f"{comparison.requests:,} test requests of {escaped(comparison.dataset)} under "
         f"{escaped(comparison.protocol)}, full ranking.",
         "",
-        markdown_table(RESULT_COLUMNS, ([escaped(cell) for cell in row.values()] for row in result_rows(comparison))),
+        markdown_table(SHOWN, ([folded(row[name], CELL) for name in SHOWN] for row in result_rows(comparison))),
         "",
         "Is the row's NDCG@10 higher than the column's? Difference and Holm-corrected p; bold if significant at "
         f"{comparison.alpha:g}.",
         "",
     ]
     names = [entry.name for entry in comparison.entries]
-    rows = [[escaped(name), *(_cell_text(comparison.cell(name, other)) for other in names)] for name in names]
-    return "\n".join([*lines, markdown_table(["", *map(escaped, names)], rows)]) + "\n"
+    rows = [[folded(name, CELL), *(_cell_text(comparison.cell(name, other)) for other in names)] for name in names]
+    return "\n".join([*lines, markdown_table(["", *(folded(name, CELL) for name in names)], rows)]) + "\n"
 
 
 def render_html(comparison: ModelComparison) -> bytes:
@@ -149,5 +151,5 @@ def _matrix_cell(comparison: ModelComparison, entry: str, other: str) -> MatrixC
 def _cell_text(cell: Cell | None) -> str:
     if cell is None:
         return ""
-    text = f"{cell.difference:+.4f}, p = {cell.adjusted:.4f}"
-    return f"**{text}**" if cell.significant else text
+    lines = f"{cell.difference:+.4f}", f"p = {cell.adjusted:.4f}"
+    return "<br>".join(f"**{line}**" if cell.significant else line for line in lines)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from configs.kinds import colour_of
+from configs.kinds import colour_of, label_of
 from infra.pages import digits, new_figure, png_bytes, tidy, whole_numbers
 from models.recommender import EpochReport
 from tasks.evaluation.business_value import Figure, Value, ValueEstimate
 
 __all__ = ["beyond_accuracy_rows", "metrics_rows", "training_curve_png", "value_rows"]
+
+AT_TEN = ("ndcg@10", "hr@10", "mrr@10")
 
 
 def training_curve_png(reports: Mapping[str, Sequence[EpochReport]]) -> bytes:
@@ -57,50 +58,41 @@ def _marker(epochs: Sequence[EpochReport]) -> str | None:
 def metrics_rows(
     evaluation: Mapping[str, Mapping[str, Mapping[str, float]]],
     intervals: Mapping[str, Mapping[str, tuple[float, float]]],
-) -> list[dict[str, Any]]:
-    """Return table rows for {model: {slice: {metric: value}}}.
+) -> list[dict[str, str]]:
+    """Return table rows for {model: {slice: {metric: value}}}, with the metrics at 10.
 
-    All models over all requests come first, with the 95 % interval of NDCG@10, then all models by slice. Metrics at 10 come
-    first in a row. A slice without requests has no row.
+    All models over all requests come first, with the 95 % interval of NDCG@10, then all models by slice. A slice without requests
+    has no row.
     """
-
-    def interval(model: str, part: str) -> dict[str, str]:
-        if part != "all" or "ndcg@10" not in intervals.get(model, {}):
-            return {}
-        low, high = intervals[model]["ndcg@10"]
-        return {"ndcg@10, 95 %": f"{low:.4f} to {high:.4f}"}
-
     parts = dict.fromkeys(["all", *(part for found in evaluation.values() for part in found)])
     rows = []
     for part in parts:
         for model, found in evaluation.items():
-            if values := found.get(part):
-                shown = {name: _shown(values[name]) for name in sorted(values, key=lambda name: not name.endswith("@10"))}
-                rows.append({"model": model, "slice": part} | _beside(shown, "ndcg@10", interval(model, part)))
+            if not (values := found.get(part)):
+                continue
+            shown = {name.upper(): digits(values[name]) for name in AT_TEN if name in values}
+            if part == "all" and "NDCG@10" in shown and (interval := intervals.get(model, {}).get("ndcg@10")):
+                shown["NDCG@10"] += f" ({digits(interval[0])} to {digits(interval[1])})"
+            rows.append({"slice": part, "model": label_of(model), **shown})
     return rows
-
-
-def _beside(row: dict[str, Any], name: str, more: dict[str, Any]) -> dict[str, Any]:
-    """Return the row with `more` inserted after the column `name`, or at the end."""
-    place = list(row).index(name) + 1 if name in row else len(row)
-    cells = list(row.items())
-    return dict([*cells[:place], *more.items(), *cells[place:]])
 
 
 def beyond_accuracy_rows(
     found: Mapping[str, Mapping[str, float]], intervals: Mapping[str, Mapping[str, tuple[float, float]]]
-) -> list[dict[str, Any]]:
-    """Return table rows for {model: {metric: value}}. A metric that is a mean over requests has its 95 % interval."""
+) -> list[dict[str, str]]:
+    """Return a table row for each metric of {model: {metric: value}}, with a column for each model.
 
-    def cell(model: str, metric: str, value: float) -> str:
-        if metric not in intervals.get(model, {}):
-            return digits(value)
-        low, high = intervals[model][metric]
-        return f"{digits(value)} ({digits(low)} to {digits(high)})"
+    There are more metrics than models, so the table stays narrow. A metric that is a mean over requests has its 95 % interval.
+    """
 
+    def cell(model: str, metric: str) -> str:
+        value, interval = digits(found[model][metric]), intervals.get(model, {}).get(metric)
+        return value if interval is None else f"{value} ({digits(interval[0])} to {digits(interval[1])})"
+
+    names = dict.fromkeys(metric for values in found.values() for metric in values)
     return [
-        {"model": model, **{metric: cell(model, metric, value) for metric, value in values.items()}}
-        for model, values in found.items()
+        {"metric": metric, **{label_of(model): cell(model, metric) for model, values in found.items() if metric in values}}
+        for metric in names
     ]
 
 
@@ -125,7 +117,3 @@ def _value_row(name: str, estimate: ValueEstimate, value: Value, sign: str) -> d
         f"{value.currency} / 1,000": cell(estimate.revenue, 2),
         f"{value.currency} / month": cell(estimate.revenue_per_month, 0),
     }
-
-
-def _shown(value: float) -> float | int:
-    return int(value) if float(value).is_integer() and value > 1 else round(value, 4)

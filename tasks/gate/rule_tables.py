@@ -26,7 +26,7 @@ LOSS = {
     "passed": "○ no loss shown",
     "failed": "✗ loss shown",
 }  # of a test that looks for a loss: to find none does not prove that there is none
-WIDEST = 18  # characters of a line in the Prefect UI: six such columns are as wide as its pages
+NAME, FIGURE = 18, 11  # characters of a line of a rule's name and of its figures: six columns then fit a page of the Prefect UI
 SIGNS = {"<=": "≤", ">=": "≥", "==": "=", ">": ">", "<": "<"}
 
 
@@ -90,12 +90,13 @@ def verdict_words(rule: Rule) -> str:
 
 
 def _markdown(table: RuleTable) -> str:
-    head, *rows = [[_cell(cell) for cell in cells] for cells in (table.head, *(row.cells for row in table.rows))]
+    head, *rows = [_folded(cells) for cells in (table.head, *(row.cells for row in table.rows))]
     return markdown_table(head, rows)
 
 
-def _cell(cell: Cell) -> str:
-    return "<br>".join(folded(line, WIDEST) for line in cell if line)
+def _folded(cells: tuple[Cell, ...]) -> list[str]:
+    widths = [NAME, *[FIGURE] * (len(cells) - 1)]
+    return ["<br>".join(folded(line, width) for line in cell if line) for cell, width in zip(cells, widths, strict=True)]
 
 
 def _line(cell: Cell) -> str:

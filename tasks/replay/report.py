@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from infra.pages import code_span, count, data_uri, duration, escaped, listed, markdown_table, money, render_template
+from infra.pages import count, data_uri, duration, escaped, folded, listed, markdown_table, money, render_template
 from tasks.replay.figures import colours, differences_svg, quality_svg
 from tasks.replay.log import ReplayLog, ReplayPlan
 from tasks.replay.results import Difference, Estimate, PolicyResult, Replay
@@ -13,6 +13,7 @@ from tasks.replay.results import Difference, Estimate, PolicyResult, Replay
 __all__ = ["difference_rows", "found_after", "headline", "policy_rows", "render_html", "render_markdown", "write_report"]
 
 TEMPLATE = "tasks/replay/templates/replay.html"
+CELL = 20  # characters of a line of a cell in the Prefect UI
 PAGE, FIGURES = "replay/report.html", "replay/report.json"
 
 
@@ -91,13 +92,22 @@ def found_after(found: Replay, policy: PolicyResult) -> str:
     return f"{'in its first slice' if late == 0 else f'{count(late, found.length)} late'}, by {listed(policy.moved[first])}"
 
 
-def render_markdown(found: Replay) -> str:
-    """Render the report for the Prefect UI."""
-    lines = [f"## Replay {escaped(found.id)}", "", escaped(headline(found)), ""]
-    for rows in (policy_rows(found), difference_rows(found)):
-        if rows:
-            lines += [markdown_table(list(map(escaped, rows[0])), ([escaped(cell) for cell in row.values()] for row in rows)), ""]
-    return "\n".join([*lines, f"The page: {code_span(found.page)}", ""])
+def render_markdown(found: Replay, links: str = "") -> str:
+    """Render the report for the Prefect UI. `links` are lines that lead to its page, as Markdown.
+
+    The policies are columns, because a table of the UI has room for few columns and many rows.
+    """
+    parts = [f"## Replay {escaped(found.id)}", escaped(headline(found)), links]
+    rows = policy_rows(found)
+    if rows:
+        names, *facts = rows[0]
+        turned = [[escaped(fact), *(folded(row[fact], CELL) for row in rows)] for fact in facts]
+        parts.append(markdown_table([escaped(names), *(folded(row[names], CELL) for row in rows)], turned))
+    pairs = difference_rows(found)
+    if pairs:
+        cells = [[folded(cell, CELL) for cell in row.values()] for row in pairs]
+        parts.append(markdown_table(list(map(escaped, pairs[0])), cells))
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def render_html(found: Replay) -> bytes:

@@ -50,12 +50,10 @@ def trial_rows(trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
         {
             "trial": trial.number,
             "state": trial.state,
-            "valid NDCG@10": "" if trial.value is None else round(trial.value, 4),
-            "best epoch": trial.best_epoch or "",
-            "epochs": trial.epochs,
-            "seconds": "" if trial.seconds is None else trial.seconds,
-            **{name: _short(value) for name, value in trial.parameters.items()},
-            "reason": trial.reason or "",
+            "valid NDCG@10": "" if trial.value is None else f"{trial.value:.4f}",
+            "epochs": f"{trial.best_epoch or '-'} of {trial.epochs}",
+            "seconds": "" if trial.seconds is None else f"{trial.seconds:.0f}",
+            "settings": trial.reason or ", ".join(f"{name} {_short(value)}" for name, value in trial.parameters.items()),
         }
         for trial in sorted(trials, key=lambda t: (t.state != "complete", -(t.value or 0.0), t.number))
     ]

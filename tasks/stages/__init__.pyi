@@ -1,3 +1,4 @@
+from .artifacts import page_lines
 from .data import add_landed_files, announce_drift, build_dataset, compact_dataset, measure_drift
 from .deployment_runs import RESUMED_TAG, resumed_tags, start_run, started_runs, wait_for_end
 from .experiments import begin_search, compare_entry, conclude_search, report_comparison, search_trials
@@ -14,12 +15,11 @@ from .gate import (
 )
 from .notifications import notify_champion, notify_decision
 from .remote_training import RemoteTraining, Trained, download_trained, settle_cost, train_by_deployment, upload_trained
-from .replay import Progress, begin_replay, deliver_slice, keep_training, record_slice, report_replay
+from .replay import begin_replay, deliver_slice, keep_training, record_slice, report_replay, slice_progress
 from .training import evaluate_models, record_runs, train_model
 
 __all__ = [
     "RESUMED_TAG",
-    "Progress",
     "RemoteTraining",
     "Trained",
     "add_landed_files",
@@ -41,6 +41,7 @@ __all__ = [
     "measure_drift",
     "notify_champion",
     "notify_decision",
+    "page_lines",
     "promote_challenger",
     "publish_failure_artifact",
     "publish_version",
@@ -52,6 +53,7 @@ __all__ = [
     "return_to",
     "search_trials",
     "settle_cost",
+    "slice_progress",
     "stage_version",
     "start_run",
     "started_runs",

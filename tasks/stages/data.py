@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
+from contextlib import ExitStack
 
 from prefect import task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
@@ -32,13 +32,9 @@ from infra.storage import open_store
 from tasks.datasets import DatasetRef, record_refusal, same_content, stored_properties, write_dataset
 from tasks.ingest import ReleaseRefusedError, building, locate
 from tasks.landing import Landing, LandingOptions, compact, land
-from tasks.monitoring import DriftResult, monitor_dataset
-from tasks.stages.data_artifacts import (
-    publish_dataset_artifact,
-    publish_drift_artifact,
-    publish_landing_artifact,
-    publish_validation_artifact,
-)
+from tasks.monitoring import DriftResult, Monitored, monitor_dataset
+from tasks.stages.artifacts import happened, live_progress
+from tasks.stages.data_artifacts import publish_data_artifact, publish_drift_artifact
 from tasks.stages.task_options import NETWORK
 
 __all__ = ["add_landed_files", "announce_drift", "build_dataset", "compact_dataset", "measure_drift"]
@@ -48,11 +44,11 @@ __all__ = ["add_landed_files", "announce_drift", "build_dataset", "compact_datas
 def build_dataset(data: DataSettings, validation: ValidationSettings, store: StoreSettings, settings: EtlSettings) -> DatasetRef:
     """Ingest, validate and enrich the source, and store it as a dataset version. A refusal is recorded beside the newest version."""
     log, place = get_run_logger(), open_store(store)
-    source = locate(data, _Download(), validation, stored_properties(place, data.dataset_name))
+    with ExitStack() as shown:
+        source = locate(data, _Download(shown), validation, stored_properties(place, data.dataset_name))
     try:
         with building(source, validation, settings, int(wall_clock())) as release:
             account = release.report.tables["interactions"]
-            publish_validation_artifact(release.report)
             log.info("%s: %s interactions read", source.name, f"{account.rows:,}")
             log.info(
                 "%s rows accepted, %s duplicates, %s quarantined",
@@ -62,12 +58,17 @@ def build_dataset(data: DataSettings, validation: ValidationSettings, store: Sto
                 log.warning("%s is skipped: %s", visible(file), visible(why))
             for said in release.report.bad_descriptions():
                 log.warning("%s", visible(said))
-            dataset = write_dataset(place, source.name, release, release.features, source.hashes())
+            dataset, refused = (
+                write_dataset(place, source.name, release, release.features, source.hashes()),
+                len(release.quarantined),
+            )
     except ReleaseRefusedError as refusal:
-        publish_validation_artifact(refusal.report)
+        publish_data_artifact(None, refusal.report)
+        happened("data: refused")
         record_refusal(place, source.name, refusal, source.hashes())
         raise
-    publish_dataset_artifact(dataset)
+    publish_data_artifact(dataset, release.report)
+    happened(f"data: {dataset.rows:,} events, {refused:,} refused")
     log.info("dataset version %s/%s", dataset.name, dataset.version)
     return dataset
 
@@ -99,8 +100,8 @@ def add_landed_files(
         )
     for file, why in found.waiting.items():
         log.warning("%s is left for a later run: %s", visible(file), visible(why))
-    publish_landing_artifact(found)
-    publish_dataset_artifact(found.dataset)
+    publish_data_artifact(found.dataset, landing=found)
+    happened(f"data: {len(found.accounts)} new files, {sum(account.accepted for account in found.accounts):,} new events")
     log.info("dataset version %s/%s, %d new files", found.dataset.name, found.dataset.version, len(found.accounts))
     return found
 
@@ -124,12 +125,13 @@ def measure_drift(
     monitoring: MonitoringSettings,
     span: tuple[int | None, int | None] = (None, None),
     nouns: NounSettings = DEFAULT_NOUNS,
-) -> DriftResult:
+) -> Monitored:
     """Compare the newest slice with the champion's reference, and live quality with the holdout. Store and show the outcome."""
     found = monitor_dataset(open_store(store), dataset, model_name, drift, monitoring, span=span, nouns=nouns)
-    publish_drift_artifact(found, nouns)
+    publish_drift_artifact(found, nouns, store)
+    happened(f"drift: {found.result.verdict}")
     get_run_logger().info("drift of the newest slice: %s. %s", found.result.verdict, " ".join(found.result.reasons))
-    return found.result
+    return found
 
 
 @task(name="announce drift", cache_policy=NO_CACHE)
@@ -172,15 +174,17 @@ def _is_trained_on(result: DriftResult, store: StoreSettings) -> bool:
 class _Download:
     """Download progress in the UI. Nothing is shown if nothing is downloaded."""
 
-    def __init__(self) -> None:
-        self._artifact: Any = None
+    def __init__(self, shown: ExitStack) -> None:
+        self._stack = shown
+        self._update: Callable[[float, str], None] | None = None
         self._shown = 0.0
 
     def __call__(self, received: int, total: int | None) -> None:
         if total is None or (time.monotonic() - self._shown < 1.0 and received < total):
             return
         self._shown = time.monotonic()
-        if self._artifact is None:
-            self._artifact = create_progress_artifact(0.0, key="download", description="Downloading the dataset")
-        update_progress_artifact(self._artifact, 100 * received / total)
-        get_run_logger().info("downloaded %.0f of %.0f MB", received / 1e6, total / 1e6, extra=step("download", received, total))
+        if self._update is None:
+            self._update = self._stack.enter_context(live_progress("download", "Downloading the dataset"))
+        said = f"downloaded {received / 1e6:.0f} of {total / 1e6:.0f} MB"
+        self._update(100 * received / total, said)
+        get_run_logger().info("%s", said, extra=step("download", received, total))

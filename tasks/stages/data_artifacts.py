@@ -4,107 +4,125 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from configs.settings import NounSettings
-from tasks.datasets import DatasetRef
+from configs.settings import NounSettings, StoreSettings
+from infra.pages import code_span, escaped
+from infra.version_names import shortened
+from tasks.datasets import DatasetRef, FileAccount
 from tasks.ingest import ValidationReport
 from tasks.landing import Landing
 from tasks.monitoring import Monitored, check_rows, live_rows
-from tasks.stages.artifacts import best_effort_artifact, publish_address_artifact, publish_table_artifact
+from tasks.stages.artifacts import best_effort_artifact, page_lines, publish_markdown, text_table
 
-__all__ = [
-    "publish_dataset_artifact",
-    "publish_drift_artifact",
-    "publish_landing_artifact",
-    "publish_validation_artifact",
-]
+__all__ = ["publish_data_artifact", "publish_drift_artifact"]
 
 MOST_ROWS = 500  # per table in the UI
+CHECK_COLUMNS = ("check", "effect", "matters above", "p, Holm", "verdict")
 
 
 @best_effort_artifact
-def publish_dataset_artifact(dataset: DatasetRef) -> None:
-    rows = [
-        {"fact": "version", "value": f"{dataset.name}/{dataset.version}"},
-        {"fact": "interactions", "value": f"{dataset.rows:,}"},
-        {"fact": "users", "value": f"{dataset.users:,}"},
-        {"fact": "items", "value": f"{dataset.items:,}"},
-        {"fact": "first event", "value": _utc(dataset.first)},
-        {"fact": "last event", "value": _utc(dataset.last)},
-        *({"fact": "made from", "value": parent} for parent in dataset.parents),
-        {"fact": "stored at", "value": dataset.uri},
+def publish_data_artifact(
+    dataset: DatasetRef | None, report: ValidationReport | None = None, landing: Landing | None = None
+) -> None:
+    """Show a dataset version, and what became of each row. `dataset` is None if the data was refused."""
+    parts = []
+    if dataset is not None:
+        parts += [
+            f"## Data: {escaped(shortened(f'{dataset.name}/{dataset.version}'))}",
+            f"{dataset.rows:,} events of {dataset.users:,} users and {dataset.items:,} items, from {_utc(dataset.first)} to "
+            f"{_utc(dataset.last)}.",
+        ]
+    if report is not None:
+        parts += ["### What became of each row", text_table(_table_rows(report)), _account(_leaves_out(report))]
+    if landing is not None:
+        parts += ["### New files in this run", text_table(_file_rows(landing)), _files_note(landing)]
+    if dataset is not None:
+        facts = [("version", f"{dataset.name}/{dataset.version}"), *(("made from", parent) for parent in dataset.parents)]
+        parts.append("\n".join(f"- {name}: {code_span(value)}" for name, value in [*facts, ("stored at", dataset.uri)]))
+    said = "The data was refused" if dataset is None else f"{dataset.rows:,} events of {dataset.users:,} users"
+    publish_markdown("\n\n".join(part for part in parts if part) + "\n", key="data", description=said)
+
+
+@best_effort_artifact
+def publish_drift_artifact(found: Monitored, nouns: NounSettings, store: StoreSettings) -> None:
+    """Show whether the newest events have drifted, each check, and live quality beside the holdout."""
+    result = found.result
+    parts = [
+        f"## Drift: {escaped(result.verdict)}",
+        escaped(shortened(" ".join(result.reasons))),
+        page_lines({"All checks with plots": found.page, "Evidently's page": found.evidently}, store),
+        text_table({name: row[name] for name in CHECK_COLUMNS} for row in check_rows(result)),
+        "A check drifts if its effect is above what matters, and its p is small: chance alone would hardly explain it.",
     ]
-    publish_table_artifact(rows, key="dataset", description="Dataset version of this run")
+    if result.live is not None:
+        champion = escaped(shortened(result.live.champion))
+        parts += [f"### Live quality of the champion {champion}, beside its holdout", text_table(live_rows(result.live, nouns))]
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    publish_markdown(text, key="drift", description=f"{result.verdict.capitalize()}. {' '.join(result.reasons)}")
 
 
-@best_effort_artifact
-def publish_landing_artifact(landing: Landing) -> None:
-    leaves_out = any(account.left_out for account in landing.accounts)  # events of weight 0
-    rows = [
-        {
-            "file": account.file,
-            "kind": account.kind,
-            "rows": account.rows,
-            "accepted": account.accepted,
-            "duplicates": account.duplicates,
-            "quarantined": account.quarantined,
-            "removed": account.removed,
-            **({"left out": account.left_out} if leaves_out else {}),
-            "corrections": account.corrections,
-            "late": account.late,
-            "new users": account.new_users,
-            "new items": account.new_items,
-            "remarks": account.remarks,
-        }
-        for account in landing.accounts[:MOST_ROWS]
-    ]
-    rows += [{"file": file, "kind": "waiting", "remarks": why} for file, why in list(landing.waiting.items())[:MOST_ROWS]]
-    more = max(len(landing.accounts) - MOST_ROWS, 0) + max(len(landing.waiting) - MOST_ROWS, 0)
-    publish_table_artifact(
-        rows,
-        key="landing",
-        description=f"Landing zone files in this run: rows = accepted + duplicates + quarantined + removed"
-        f"{' + left out' if leaves_out else ''}. Complete until {_utc(landing.watermark)}. {f'{more} more files are listed in the log of the zone.' if more else ''}",
-    )
-
-
-@best_effort_artifact
-def publish_validation_artifact(report: ValidationReport) -> None:
-    leaves_out = any(table.left_out for table in report.tables.values())
-    rows = [
+def _table_rows(report: ValidationReport) -> list[dict[str, str]]:
+    leaves_out = _leaves_out(report)
+    return [
         {
             "table": name,
-            "rows": table.rows,
-            "accepted": table.accepted,
-            "duplicates": table.duplicates,
-            "quarantined": table.quarantined,
-            **({"left out": table.left_out} if leaves_out else {}),
+            "rows": f"{table.rows:,}",
+            "accepted": f"{table.accepted:,}",
+            "duplicates": f"{table.duplicates:,}",
+            "quarantined": f"{table.quarantined:,}",
+            **({"left out": f"{table.left_out:,}"} if leaves_out else {}),
             "reasons": "; ".join(f"{reason}: {count}" for reason, count in table.reasons.items()),
         }
         for name, table in report.tables.items()
     ]
-    publish_table_artifact(
-        rows, key="validation", description=f"Rows in = accepted + duplicates + quarantined{' + left out' if leaves_out else ''}"
-    )
 
 
-@best_effort_artifact
-def publish_drift_artifact(found: Monitored, nouns: NounSettings) -> None:
-    result = found.result
-    said = f"Newest slice: {result.verdict}. {' '.join(result.reasons)}"
-    publish_table_artifact(check_rows(result), key="drift", description=said)
-    if result.live is not None:
-        publish_table_artifact(
-            live_rows(result.live, nouns),
-            key="live-quality",
-            description=f"Live quality of the champion {result.live.champion} after its training, beside its holdout",
-        )
-    for link, text, key in (
-        (found.page, "All drift checks with plots, as a page", "drift-page"),
-        (found.evidently, "Evidently's drift report, as a page", "drift-report"),
-    ):
-        if link is not None:
-            publish_address_artifact(link, text, key=key, description=f"{text}; the newest slice: {result.verdict}")
+def _file_rows(landing: Landing) -> list[dict[str, str]]:
+    leaves_out = _files_left_out(landing)
+    rows = [
+        {
+            "file": account.file,
+            "rows": f"{account.rows:,}",
+            "accepted": f"{account.accepted:,}",
+            "duplicates": f"{account.duplicates:,}",
+            "quarantined": f"{account.quarantined:,}",
+            **({"left out": f"{account.left_out:,}"} if leaves_out else {}),
+            "remarks": _remarks(account),
+        }
+        for account in landing.accounts[:MOST_ROWS]
+    ]
+    return rows + [{"file": file, "remarks": f"waiting: {why}"} for file, why in list(landing.waiting.items())[:MOST_ROWS]]
 
 
-def _utc(seconds: int) -> str:
+def _remarks(account: FileAccount) -> str:
+    counts = {
+        "removed": account.removed,
+        "corrections": account.corrections,
+        "late": account.late,
+        "new users": account.new_users,
+        "new items": account.new_items,
+    }
+    shown = [f"{number:,} {name}" for name, number in counts.items() if number]
+    return "; ".join(filter(None, [account.kind if account.kind != "events" else "", *shown, account.remarks]))
+
+
+def _files_note(landing: Landing) -> str:
+    more = max(len(landing.accounts) - MOST_ROWS, 0) + max(len(landing.waiting) - MOST_ROWS, 0)
+    rest = f" {more} more files are listed in the log of the zone." if more else ""
+    return f"{_account(_files_left_out(landing), removed=True)} Complete until {_utc(landing.watermark)}.{rest}"
+
+
+def _account(leaves_out: bool, *, removed: bool = False) -> str:
+    parts = ["accepted", "duplicates", "quarantined", *(["removed"] if removed else []), *(["left out"] if leaves_out else [])]
+    return f"rows = {' + '.join(parts)}."
+
+
+def _leaves_out(report: ValidationReport) -> bool:
+    return any(table.left_out for table in report.tables.values())
+
+
+def _files_left_out(landing: Landing) -> bool:
+    return any(account.left_out for account in landing.accounts)  # events of weight 0
+
+
+def _utc(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"

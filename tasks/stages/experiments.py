@@ -6,11 +6,8 @@ Each task opens the resources it needs, calls the plain function, and shows the 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import cast
-from uuid import UUID
 
 from prefect import task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
 from configs.studies import CompareSettings, SearchSettings
@@ -30,7 +27,8 @@ from tasks.comparison import (
 )
 from tasks.datasets import DatasetRef
 from tasks.search import SearchRecord, StudyRef, TrialRecord, conclude_study, open_study, run_trials, search_progress
-from tasks.stages.study_artifacts import publish_comparison_artifacts, publish_search_artifact
+from tasks.stages.artifacts import happened, live_progress
+from tasks.stages.study_artifacts import publish_search_artifact
 from tasks.stages.task_options import NETWORK
 from tasks.stages.training import epoch_line
 from tasks.tracking import RunRecord, start_tracking
@@ -52,19 +50,19 @@ def begin_search(dataset: DatasetRef, settings: SearchSettings) -> StudyRef:
 def search_trials(dataset: DatasetRef, ref: StudyRef, settings: SearchSettings, worker: int = 0) -> int:
     """Train trials until the study has enough, and report their progress in the UI and the log."""
     log = get_run_logger()
-    shown = cast(UUID, create_progress_artifact(0.0, key="search-progress", description="no trial has ended yet"))
+    with live_progress("search-progress", "no trial has ended yet") as shown:
 
-    def on_trial(trial: TrialRecord, trials: list[TrialRecord]) -> None:
-        percent, said = search_progress(trials, settings.search.trials)
-        update_progress_artifact(shown, percent, description=said)
-        value = "" if trial.value is None else f", valid NDCG@10 {trial.value:.4f} (best in epoch {trial.best_epoch})"
-        log.info(
-            "trial %d %s after %d epochs%s. %s",
-            *(trial.number, trial.state, trial.epochs, value, trial.reason or said),
-            extra=step("trials", percent, 100),
-        )
+        def on_trial(trial: TrialRecord, trials: list[TrialRecord]) -> None:
+            percent, said = search_progress(trials, settings.search.trials)
+            shown(percent, said)
+            value = "" if trial.value is None else f", valid NDCG@10 {trial.value:.4f} (best in epoch {trial.best_epoch})"
+            log.info(
+                "trial %d %s after %d epochs%s. %s",
+                *(trial.number, trial.state, trial.epochs, value, trial.reason or said),
+                extra=step("trials", percent, 100),
+            )
 
-    return run_trials(open_store(settings.store), dataset, ref, settings, worker, on_trial)
+        return run_trials(open_store(settings.store), dataset, ref, settings, worker, on_trial)
 
 
 @task(name="conclude search", **NETWORK)
@@ -80,22 +78,22 @@ def conclude_search(dataset: DatasetRef, ref: StudyRef, settings: SearchSettings
 def compare_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, settings: CompareSettings) -> RunRecord:
     """Do one run of a comparison in a separate process, and report its progress in the UI and the log."""
     log, chosen, store, name = get_run_logger(), settings.entry(entry), open_store(settings.store), f"{entry} seed {seed}"
-    search_progress = cast(UUID, create_progress_artifact(0.0, key=f"run-{entry}-{seed}", description=f"{name} is training"))
     tracker = start_tracking(run_plan(comparison, chosen, seed, dataset, settings), settings.tracking, settings.work_dir, log)
     kept: RunRecord | None = None
+    with live_progress(f"run-{entry}-{seed}", f"{name} is training") as shown:
 
-    def on_epoch(report: EpochReport) -> None:
-        update_progress_artifact(search_progress, 100 * report.epoch / report.max_epochs)
-        tracker.epoch(report)
-        log.info("%s %s", name, epoch_line(report), extra=step(name, report.epoch, report.max_epochs))
+        def on_epoch(report: EpochReport) -> None:
+            shown(100 * report.epoch / report.max_epochs, epoch_line(report))
+            tracker.epoch(report)
+            log.info("%s %s", name, epoch_line(report), extra=step(name, report.epoch, report.max_epochs))
 
-    try:
-        run_entry_apart(comparison, chosen, seed, dataset, settings, on_epoch)
-        kept = read_record(store, comparison, entry, seed)
-    finally:
-        tracker.end(kept)
+        try:
+            run_entry_apart(comparison, chosen, seed, dataset, settings, on_epoch)
+            kept = read_record(store, comparison, entry, seed)
+        finally:
+            tracker.end(kept)
     done = f"{name}: NDCG@10 {kept.metrics['ndcg@10']:.4f}"
-    update_progress_artifact(search_progress, 100.0, description=done)
+    happened(done)
     log.info("%s", done, extra=step(name, 1, 1))
     return kept
 
@@ -108,6 +106,5 @@ def report_comparison(
     store = open_store(settings.store)
     found = compare_runs(store, comparison, dataset, failures, settings)
     write_report(store, found, render_html(found))
-    publish_comparison_artifacts(found)
     get_run_logger().info("comparison %s: %s", found.id, headline(found))
     return found

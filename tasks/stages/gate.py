@@ -9,7 +9,7 @@ from prefect.logging import get_run_logger
 
 from configs.errors import AlreadyExistsError
 from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
-from infra.registry import PAGE, ModelRef, ModelRegistry, Promotion, StagedVersion, find_version
+from infra.registry import ModelRef, ModelRegistry, Promotion, StagedVersion, find_version
 from infra.storage import open_store
 from tasks.datasets import DatasetRef, remember_histories
 from tasks.evaluation import REPORT_FILE, Evaluation, VersionFolder
@@ -26,12 +26,8 @@ from tasks.gate import (
     roll_back,
     stage_challenger,
 )
-from tasks.stages.model_artifacts import (
-    publish_decision_artifact,
-    publish_page_artifact,
-    publish_recommendations_artifact,
-    publish_version_artifact,
-)
+from tasks.stages.artifacts import happened
+from tasks.stages.model_artifacts import publish_decision_artifact
 from tasks.stages.task_options import NETWORK
 from tasks.training import Candidate, Origin
 
@@ -59,9 +55,7 @@ def stage_version(folder: VersionFolder, settings: RetrainSettings) -> StagedVer
     """Upload the challenger's files as a staged version."""
     place = open_store(settings.store)
     staged = stage_challenger(place, settings.model_name, folder)
-    if REPORT_FILE in staged.files:
-        publish_recommendations_artifact(place.uri(f"{staged.prefix}/{REPORT_FILE}"))
-    elif settings.report.evidently:
+    if settings.report.evidently and REPORT_FILE not in staged.files:
         get_run_logger().warning(
             "The version has no %s: the report could not be rendered, or nothing was recommended.", REPORT_FILE
         )
@@ -73,6 +67,7 @@ def judge_challenger(staged: StagedVersion, challenger_kind: str, dataset: Datas
     """Judge the staged version against the champion."""
     decision = judge_staged(open_store(settings.store), staged, challenger_kind, dataset, settings)
     publish_decision_artifact(decision)
+    happened(f"gate: {_passed(decision)}")
     get_run_logger().info("gate: %s. %s", decision.outcome, " ".join(decision.reasons))
     return decision
 
@@ -89,9 +84,7 @@ def publish_version(
     """Seal the version with its decision and lineage."""
     place = open_store(settings.store)
     version = publish(place, staged, decision, challenger, evaluation, settings, origin)
-    publish_version_artifact(version)
-    if decision is not None and PAGE in ModelRegistry(place).manifest(version.name, version.version)["files"]:
-        publish_page_artifact(place.uri(f"{version.prefix}/{PAGE}"), decision)
+    happened(f"publish {version.version}")
     return version
 
 
@@ -102,10 +95,9 @@ def promote_challenger(
     """Make the version champion if the gate passed it, and store a person's answer on it."""
     place = open_store(store)
     published = promote_version(place, version, decision, settings, note)
+    happened(f"promotion: {published.decision.outcome}")
     if published.decision != decision or decision.approval is not None:  # judged again, or answered
         publish_decision_artifact(published.decision)
-    if published.page is not None:
-        publish_page_artifact(place.uri(published.page), published.decision)
     if published.promotion is not None:
         remember_histories(place, version.dataset.partition("/")[0])
         get_run_logger().info("%s is champion (promotion %d)", version.version, published.promotion.number)
@@ -130,7 +122,7 @@ def judge_stored(
     # With `approval: manual`, this request is itself the approval.
     settings = gate_settings(place, ref, overrides).model_copy(update={"approval": "automatic"})
     decision = judge_sealed(place, ref, settings)
-    publish_decision_artifact(decision)
+    happened(f"gate: {_passed(decision)}")
     return ref, decision, settings
 
 
@@ -154,6 +146,7 @@ def force_promotion(version: ModelRef, reason: str, decision: Decision, store: S
         if current is None or (current.version, current.number) != (version.version, decision.champion_number + 1):
             raise
         entry = current  # written by an attempt whose response was lost
+    happened("promotion: forced")
     if decision.outcome == "promoted":  # it would have passed; any other decision was stored when it was made
         record_decision(place, version, decision)
     remember_histories(place, version.dataset.partition("/")[0])
@@ -166,6 +159,11 @@ def return_to(model_name: str, to: str | None, reason: str, settings: PromotionS
     place = open_store(store)
     version = None if to is None else find_version(ModelRegistry(place), model_name, to)
     entry = roll_back(place, model_name, version, reason, settings)
+    happened(f"rolled back to {entry.version}")
     for warning in entry.warnings:
         get_run_logger().warning("%s", warning)
     return entry
+
+
+def _passed(decision: Decision) -> str:
+    return "passed" if decision.outcome in ("promoted", "needs approval") else decision.outcome

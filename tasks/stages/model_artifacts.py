@@ -1,99 +1,64 @@
-"""Prefect UI artifacts of a run's models: their training, their evaluation, the gate's decision, and the version."""
+"""Prefect UI artifacts of a run's models: how they trained and rank, and the gate's decision."""
 
 from __future__ import annotations
 
-from prefect.artifacts import create_image_artifact, create_markdown_artifact
-
-from configs.settings import model_option
-from infra.pages import code_span, data_uri, escaped
-from infra.registry import ModelRef
+from configs.kinds import label_of
+from infra.pages import escaped, picture
+from infra.version_names import shortened
 from tasks.evaluation import Evaluation, beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
-from tasks.gate import Decision, comparison_png, render_markdown
-from tasks.stages.artifacts import best_effort_artifact, publish_address_artifact, publish_table_artifact
+from tasks.gate import Decision, comparison_png, outcome_words, render_markdown
+from tasks.stages.artifacts import best_effort_artifact, publish_markdown, text_table
 from tasks.training import Candidate
 
-__all__ = [
-    "publish_decision_artifact",
-    "publish_evaluation_artifact",
-    "publish_page_artifact",
-    "publish_recommendations_artifact",
-    "publish_training_artifact",
-    "publish_version_artifact",
-]
+__all__ = ["publish_decision_artifact", "publish_metrics_artifact", "publish_training_artifact"]
+
+CURVE = "Training loss and valid NDCG@10 by epoch; the dot marks the epoch that was kept"
+BEYOND = (
+    "Of the top 10: share of the catalogue shown, Gini index of exposure, novelty in bits, mean train events, share of tail items, genre "
+    "diversity, and genre distance from the history in nats. In brackets: 95 % intervals of means over requests."
+)
 
 
 @best_effort_artifact
 def publish_training_artifact(candidates: list[Candidate]) -> None:
-    png = training_curve_png({candidate.kind: candidate.epochs for candidate in candidates})
-    create_image_artifact(
-        data_uri(png),
-        key="training-curve",
-        description="Training loss and valid NDCG@10 by epoch; the dot marks the epoch that was kept",
-    )
+    """Show the training of candidates that another run evaluates."""
+    text = f"## Training\n\n{_curve(candidates)}\n"
+    publish_markdown(text, key="metrics", description=f"Training of {', '.join(each.kind for each in candidates)}")
 
 
 @best_effort_artifact
-def publish_evaluation_artifact(evaluation: Evaluation, challenger_kind: str) -> None:
-    publish_table_artifact(
-        metrics_rows(evaluation.metrics, evaluation.intervals),
-        key="metrics",
-        description=f"Full ranking under {evaluation.protocol} on the test requests of {evaluation.dataset}",
-    )
-    publish_table_artifact(
-        beyond_accuracy_rows(evaluation.beyond_accuracy, evaluation.intervals),
-        key="beyond-accuracy",
-        description="Beyond-accuracy metrics of the top 10, with 95 % intervals for means over requests: share of the catalogue "
-        "shown, Gini index of exposure, novelty in bits, mean train events, share of tail items, genre diversity, and genre "
-        "distance from the history in nats",
-    )
-    publish_table_artifact(
-        value_rows(evaluation.value, challenger_kind),
-        key="value",
-        description=f"Expected value, with 95 % intervals, based on these assumptions: {' '.join(evaluation.value.assumptions)}",
-    )
-
-
-@best_effort_artifact
-def publish_recommendations_artifact(link: str) -> None:
-    publish_address_artifact(
-        link,
-        "Evidently's report on the recommendations",
-        key="recommendations",
-        description="Evidently's report on the recommendations, for information only; the gate does not use it",
-    )
+def publish_metrics_artifact(candidates: list[Candidate], evaluation: Evaluation) -> None:
+    """Show the training curve and every metric of a run's candidates."""
+    challenger = candidates[-1].kind
+    assumed = " ".join(evaluation.value.assumptions)
+    parts = [
+        "## How well each model ranks",
+        f"Full ranking under {escaped(evaluation.protocol)} on {evaluation.requests:,} test requests of "
+        f"{escaped(shortened(evaluation.dataset))}. In brackets: 95 % intervals.",
+        text_table(metrics_rows(evaluation.metrics, evaluation.intervals)),
+        "## Training",
+        _curve(candidates),
+        "## Beyond accuracy",
+        text_table(beyond_accuracy_rows(evaluation.beyond_accuracy, evaluation.intervals)),
+        BEYOND,
+        "## Expected value",
+        text_table(value_rows(evaluation.value, challenger)),
+        f"With 95 % intervals. It decides nothing, and rests on assumptions. {escaped(assumed)}",
+    ]
+    ours = evaluation.metrics[challenger]["all"]
+    said = f"{label_of(challenger)}: HR@10 {ours['hr@10']:.4f}, NDCG@10 {ours['ndcg@10']:.4f}"
+    publish_markdown("\n\n".join(parts) + "\n", key="metrics", description=said)
 
 
 @best_effort_artifact
 def publish_decision_artifact(decision: Decision) -> None:
-    create_markdown_artifact(
-        render_markdown(decision), key="gate", description=escaped(f"{decision.outcome.capitalize()}: {decision.challenger}")
-    )
-    png = comparison_png(decision)
-    if png is not None:
-        create_image_artifact(
-            data_uri(png),
-            key="challenger-and-champion",
-            description="Challenger and champion on the same requests, overall and by slice",
-        )
+    """Show the decision with every rule, and how challenger and champion compare."""
+    parts = [render_markdown(decision)]
+    if (png := comparison_png(decision)) is not None:
+        parts.append(picture(png, "Challenger and champion on the same requests, overall and by slice"))
+    said = f"{outcome_words(decision.outcome)}: {decision.challenger}. {' '.join(decision.reasons)}"
+    publish_markdown("\n\n".join(parts) + "\n", key="gate", description=said)
 
 
-@best_effort_artifact
-def publish_page_artifact(uri: str, decision: Decision) -> None:
-    publish_address_artifact(
-        uri,
-        "The gate's decision as a page",
-        key="gate-page",
-        description=f"The gate's decision as a page that can be shared: {decision.outcome}",
-    )
-
-
-@best_effort_artifact
-def publish_version_artifact(version: ModelRef) -> None:
-    named = model_option(version.name)
-    shown = (
-        f"## {escaped(f'{version.name} {version.version}')}\n\nShow its lineage, files, promotions and gate decisions with this "
-        f"command:\n\n{code_span(f'recsys model show {version.version}{named}')}\n\nIts files are under {code_span(version.uri)}.\n"
-    )
-    create_markdown_artifact(
-        shown, key="model-version", description=escaped(f"Model version of this run; gate outcome: {version.outcome}")
-    )
+def _curve(candidates: list[Candidate]) -> str:
+    return picture(training_curve_png({each.kind: each.epochs for each in candidates}), CURVE)

@@ -22,10 +22,11 @@ from configs.errors import SettingsError, StoreError, TrainingError
 from configs.kinds import place_of
 from configs.runpod import POOL_TYPE, RunPodSettings, TrainingPlaceSettings
 from configs.settings import RetrainSettings
+from infra.pages import duration, listed, money
 from infra.runpod import PodCost, account_filter, accounts_in
 from infra.storage import open_store
 from tasks.datasets import DatasetRef
-from tasks.stages.artifacts import publish_table_artifact
+from tasks.stages.artifacts import happened
 from tasks.stages.deployment_runs import started_runs, wait_for_end
 from tasks.stages.model_artifacts import publish_training_artifact
 from tasks.stages.task_options import NETWORK
@@ -147,21 +148,12 @@ def settle_cost(training: RemoteTraining, place: TrainingPlaceSettings) -> Origi
     if still_open:
         log.warning("The account of %s is still open; using its latest figures.", ", ".join(still_open))
     usd = round(sum(account.usd for account in accounts), 6)
-    rows = [
-        {
-            "pod": account.pod,
-            "GPU": account.gpu,
-            "USD": account.usd,
-            "USD per hour": account.usd_per_hour,
-            "seconds": round(account.seconds),
-            "from (UTC)": account.created,
-            "note": account.note or ("" if account.closed else "still open"),
-        }
-        for account in accounts
-    ]
-    publish_table_artifact(rows, key="training-cost", description=f"Training cost {usd:.4f} USD")
+    happened(f"cost: {money(usd)}")
     log.info("training cost %.4f USD", usd)
-    return Origin(training.machine, usd)
+    rented = listed(
+        [f"pod {each.pod} ({each.gpu}) for {duration(each.seconds)} at {money(each.usd_per_hour)} an hour" for each in accounts]
+    )
+    return Origin(training.machine, usd, rented)
 
 
 def _refuse_plugins_that_a_pod_lacks(settings: RetrainSettings) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-from uuid import UUID
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from prefect import task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
@@ -30,23 +29,22 @@ from tasks.replay import (
     slice_line,
     write_report,
 )
-from tasks.stages.study_artifacts import publish_replay_artifacts
+from tasks.stages.artifacts import happened, live_progress
 from tasks.stages.task_options import NETWORK
 
-__all__ = ["Progress", "begin_replay", "deliver_slice", "keep_training", "record_slice", "report_replay"]
+__all__ = ["begin_replay", "deliver_slice", "keep_training", "record_slice", "report_replay", "slice_progress"]
 
 
-class Progress:
-    """Shows in the Prefect UI how many slices are done."""
+@contextmanager
+def slice_progress(plan: ReplayPlan) -> Iterator[Callable[[Slice], None]]:
+    """Show in the Prefect UI how many slices are done, until all are."""
+    slices = len(plan.slices)
+    with live_progress("replay-progress", "The base is being processed") as shown:
 
-    def __init__(self, plan: ReplayPlan) -> None:
-        self._slices = len(plan.slices)
-        shown = create_progress_artifact(0.0, key="replay-progress", description="The base is being processed")
-        self._artifact = cast(UUID, shown)
+        def done(part: Slice) -> None:
+            shown(100 * (part.number + 1) / slices, f"{part.number} of {slices - 1} slices are done, until {utc_day(part.end)}")
 
-    def __call__(self, part: Slice) -> None:
-        said = f"{part.number} of {self._slices - 1} slices are done, until {utc_day(part.end)}"
-        update_progress_artifact(self._artifact, 100 * (part.number + 1) / self._slices, description=said)
+        yield done
 
 
 @task(name="begin replay", **NETWORK)
@@ -88,6 +86,7 @@ def record_slice(
 def keep_training(plan: ReplayPlan, record: TrainingRecord) -> None:
     """Seal the record of a policy's training."""
     ReplayLog.of(plan).keep_training(record)
+    happened(f"{record.policy} after slice {record.slice}: {record.outcome}")
     get_run_logger().info("%s retrained (%s) and was %s. %s", record.policy, record.why, record.outcome, " ".join(record.reasons))
 
 
@@ -95,6 +94,5 @@ def keep_training(plan: ReplayPlan, record: TrainingRecord) -> None:
 def report_replay(plan: ReplayPlan, settings: ReplaySettings) -> Replay:
     """Compare the policies, then store and show the page."""
     found = write_report(plan, replay_results(plan, settings))
-    publish_replay_artifacts(found)
     get_run_logger().info("replay %s: %s", found.id, headline(found))
     return found

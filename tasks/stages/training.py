@@ -6,11 +6,8 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
-from uuid import UUID
 
 from prefect import task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
@@ -23,7 +20,8 @@ from models.recommender import EpochReport
 from tasks.datasets import DatasetRef
 from tasks.evaluation import Evaluation, VersionFolder, assemble_version, evaluate
 from tasks.gate import Decision
-from tasks.stages.model_artifacts import publish_evaluation_artifact, publish_training_artifact
+from tasks.stages.artifacts import happened, live_progress
+from tasks.stages.model_artifacts import publish_metrics_artifact
 from tasks.stages.task_options import NETWORK
 from tasks.tracking import RunPlan, abandon_tracking, candidate_plan, candidate_record, resume_tracking, start_tracking
 from tasks.training import Candidate, challenger_of, train_candidate
@@ -43,26 +41,27 @@ class Evaluated:
 def train_model(dataset: DatasetRef, kind: str, settings: RetrainSettings) -> Candidate:
     """Train one candidate, and report its progress in the UI and the log."""
     log = get_run_logger()
-    progress = cast(UUID, create_progress_artifact(0.0, key=f"training-{kind}", description=f"{kind} is training"))
     tracker = start_tracking(
         _run_plan(kind, f"{dataset.name}/{dataset.version}", settings), settings.tracking, settings.work_dir, log
     )
 
-    def on_epoch(report: EpochReport) -> None:
-        update_progress_artifact(progress, 100 * report.epoch / report.max_epochs)
-        tracker.epoch(report)
-        log.info("%s %s", kind, epoch_line(report), extra=step(f"train {kind}", report.epoch, report.max_epochs))
+    with live_progress(f"training-{kind}", f"{kind} is training") as shown:
 
-    try:
-        candidate = train_candidate(open_store(settings.store), dataset, kind, settings, on_epoch)
-    except BaseException:
-        abandon_tracking(str(flow_run.id))
-        raise
+        def on_epoch(report: EpochReport) -> None:
+            shown(100 * report.epoch / report.max_epochs, epoch_line(report))
+            tracker.epoch(report)
+            log.info("%s %s", kind, epoch_line(report), extra=step(f"train {kind}", report.epoch, report.max_epochs))
+
+        try:
+            candidate = train_candidate(open_store(settings.store), dataset, kind, settings, on_epoch)
+        except BaseException:
+            abandon_tracking(str(flow_run.id))
+            raise
     if candidate.replicas > 1:
         log.info("%s was trained by %d replicas", kind, candidate.replicas)
     if candidate.resumed_from is not None:
         log.info("%s resumed from epoch %d of an earlier run", kind, candidate.resumed_from)
-    update_progress_artifact(progress, 100.0, description=f"{kind} kept epoch {candidate.best_epoch}")
+    happened(f"train {kind}: kept epoch {candidate.best_epoch} of {len(candidate.epochs)}")
     return candidate
 
 
@@ -84,8 +83,8 @@ def evaluate_models(dataset: DatasetRef, candidates: list[Candidate], settings: 
     measured = evaluate(store, dataset, candidates, challenger.kind, settings)
     folder = assemble_version(Path(challenger.folder), measured, candidates, store, dataset, settings)
     evaluation = measured.evaluation
-    publish_training_artifact(candidates)
-    publish_evaluation_artifact(evaluation, challenger.kind)
+    publish_metrics_artifact(candidates, evaluation)
+    happened(f"evaluate: NDCG@10 {evaluation.metrics[challenger.kind]['all']['ndcg@10']:.4f}")
     for model, parts in evaluation.metrics.items():
         found = parts["all"]
         get_run_logger().info(

@@ -61,6 +61,7 @@ class Origin:
 
     machine: Machine
     cost: float | None  # of the training, in USD; None if unknown
+    rented: str = ""  # the machines that it was paid for, in words
 
 
 def upload_candidates(store: Store, run: str, candidates: list[Candidate]) -> str:

@@ -16,9 +16,9 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import Artifact
 from prefect.runtime import flow_run
 
-from configs.settings import DEFAULT_NOUNS, RetrainSettings
-from infra.registry import ModelRef
+from configs.settings import DEFAULT_NOUNS, RetrainSettings, StoreSettings
 from tasks.comparison import Failure
+from tasks.comparison import render_markdown as comparison_markdown
 from tasks.datasets import DatasetRef, FileAccount
 from tasks.gate.rules import decide
 from tasks.ingest import ValidationReport
@@ -26,17 +26,21 @@ from tasks.ingest.validation import TableReport
 from tasks.landing import Landing
 from tasks.monitoring import DriftResult, Monitored
 from tasks.monitoring.checks import Check
+from tasks.outcome import summary_markdown
+from tasks.replay import render_markdown as replay_markdown
 from tasks.replay import replay_results
 from tasks.search import SearchRecord, TrialRecord
 from tasks.stages import data_artifacts as artifacts
-from tasks.stages import model_artifacts, study_artifacts
+from tasks.stages import model_artifacts, page_lines, study_artifacts
+from tasks.stages.artifacts import publish_markdown
+from tasks.stages.endings import summarise
 from tests.flows.cli.test_main import recsys
 from tests.planted import PLANTED, planted_elements
 from tests.tasks.comparison.test_report import cell, entry
 from tests.tasks.comparison.test_report import comparison as small_comparison  # noqa: F401  a fixture
 from tests.tasks.gate.test_rules import SETTINGS, inputs, ranking
+from tests.tasks.outcome.made import retraining
 from tests.tasks.replayed import ended, small_plan, small_settings
-from tests.tasks.stored import NAME
 
 UNDATED = DatasetRef("small", "abc", "datasets/small/abc", "file:x", 1, 1, 1, 10**15, 10**15)  # beyond the year 9999
 
@@ -44,7 +48,7 @@ UNDATED = DatasetRef("small", "abc", "datasets/small/abc", "file:x", 1, 1, 1, 10
 def test_an_artifact_that_cannot_be_drawn_is_logged_and_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
     @task
     def stage() -> str:
-        artifacts.publish_dataset_artifact(UNDATED)
+        artifacts.publish_data_artifact(UNDATED)
         return "done"
 
     @flow
@@ -53,9 +57,7 @@ def test_an_artifact_that_cannot_be_drawn_is_logged_and_fails_nothing(caplog: py
 
     assert run() == "done"
     told = [
-        record
-        for record in caplog.records
-        if "The artifact of publish_dataset_artifact could not be drawn" in record.getMessage()
+        record for record in caplog.records if "The artifact of publish_data_artifact could not be drawn" in record.getMessage()
     ]
     assert [record.name for record in told] == ["prefect.task_runs"] and told[0].exc_info
 
@@ -81,11 +83,14 @@ def texts(artifact: Artifact) -> list[str]:
     return found
 
 
+OWN_PICTURE = re.compile(r'<img src="data:image/png;base64,[A-Za-z0-9+/=]+" alt="[^"<>]*" />')
+
+
 def check_texts(found: list[Artifact]) -> None:
     """Nothing of them becomes an element that runs, loads or leads anywhere."""
     for artifact in found:
         for text in texts(artifact):
-            drawn = MarkdownIt("gfm-like", {"linkify": False}).render(text)
+            drawn = OWN_PICTURE.sub("", MarkdownIt("gfm-like", {"linkify": False}).render(text))
             assert planted_elements(drawn) == [] and "<a" not in drawn and "<img" not in drawn, (artifact.key, text)
             plain = re.sub(r"<code>.*?</code>", "", drawn, flags=re.DOTALL)
             assert "http://" not in plain, f"{artifact.key}: some readers make links of bare addresses"
@@ -108,26 +113,30 @@ def published(publish: Callable[[], None]) -> dict[str, Artifact]:
     return found
 
 
-def test_no_artifact_of_data_reads_what_was_planted_as_markup() -> None:
-    dataset = replace(UNDATED, name=PLANTED[1], version=PLANTED[6], uri=ADDRESS, first=0, last=0, parents=PLANTED)
-    accounts = [FileAccount(f"{text}.csv", "ab", "events", 0, 1, "accepted", 2, 0, 0, 2, {text: 2}, why=text) for text in PLANTED]
-    landing = Landing(dataset, 1, tuple(accounts), {f"{text}.csv": text for text in PLANTED}, 0, 0)
+def planted_drift() -> DriftResult:
     checks = [Check(text, "distance", verdict="not judged", detail=text) for text in PLANTED]
-    drift = DriftResult(
+    return DriftResult(
         verdict="drifted", reasons=list(PLANTED), rows=1, users=1, first=0, last=1, reference_rows=1, reference_users=1,
         unseen_user_share=0.5, alpha=0.01, checks=checks, model_name=PLANTED[1], dataset=PLANTED[0],
     )  # fmt: skip
 
+
+def test_no_artifact_of_data_reads_what_was_planted_as_markup() -> None:
+    dataset = replace(UNDATED, name=PLANTED[1], version=PLANTED[6], uri=ADDRESS, first=0, last=0, parents=PLANTED)
+    accounts = [FileAccount(f"{text}.csv", "ab", "events", 0, 1, "accepted", 2, 0, 0, 2, {text: 2}, why=text) for text in PLANTED]
+    landing = Landing(dataset, 1, tuple(accounts), {f"{text}.csv": text for text in PLANTED}, 0, 0)
+    drift = planted_drift()
+
     def publish() -> None:
-        artifacts.publish_dataset_artifact(dataset)
-        artifacts.publish_landing_artifact(landing)
-        artifacts.publish_validation_artifact(ValidationReport({ALL: TableReport(2, 0, 2, dict.fromkeys(PLANTED, 1))}, 0))
-        artifacts.publish_drift_artifact(Monitored(drift, ADDRESS, ADDRESS, ADDRESS), DEFAULT_NOUNS)
+        report = ValidationReport({ALL: TableReport(2, 0, 2, dict.fromkeys(PLANTED, 1))}, 0)
+        artifacts.publish_data_artifact(dataset, report, landing)
+        artifacts.publish_drift_artifact(Monitored(drift, ADDRESS, ADDRESS, ADDRESS), DEFAULT_NOUNS, StoreSettings())
 
     found = published(publish)
-    assert found.keys() == {"dataset", "landing", "validation", "drift", "drift-page", "drift-report"}
-    names = " ".join(texts(found["landing"])).replace("\N{WORD JOINER}", "")
-    assert all(f"{text}.csv" in names for text in PLANTED)
+    assert found.keys() == {"data", "drift"}
+    drawn = MarkdownIt("gfm-like", {"linkify": False}).render(str(found["data"].data))
+    names = "".join(unescape(re.sub(r"<[^>]+>", "", drawn)).replace("\N{WORD JOINER}", "").split())
+    assert all("".join(f"{text}.csv".split()) in names for text in PLANTED)
 
 
 def test_no_artifact_of_a_model_reads_what_was_planted_as_markup() -> None:
@@ -135,17 +144,16 @@ def test_no_artifact_of_a_model_reads_what_was_planted_as_markup() -> None:
         decide(inputs(ranking(0.37, 3), ranking(0.4)), SETTINGS),
         reasons=list(PLANTED), warnings=list(PLANTED), dataset=PLANTED[1], protocol=PLANTED[5], champion=ALL,
     )  # fmt: skip
-    version = ModelRef(NAME, ALL, "models/x", ADDRESS, "ab", "2026", "ncf", ALL, ALL, ALL, {})
+    made = retraining(decision)
+    made = replace(made, version=replace(made.version, name=PLANTED[2], version=ALL), drift=planted_drift())
 
     def publish() -> None:
         model_artifacts.publish_decision_artifact(decision)
-        model_artifacts.publish_page_artifact(ADDRESS, decision)
-        model_artifacts.publish_recommendations_artifact(ADDRESS)
-        model_artifacts.publish_version_artifact(version)
+        summarise(summary_markdown(made, page_lines({ALL: ADDRESS}, StoreSettings())), ALL)
 
     found = published(publish)
-    assert {"gate", "gate-page", "recommendations", "model-version"} <= found.keys()
-    shown = unescape(MarkdownIt("commonmark").render(str(found["gate-page"].data)))
+    assert found.keys() == {"gate", "summary"}
+    shown = unescape(MarkdownIt("commonmark").render(str(found["summary"].data)))
     assert "recsys data open 'file:/store/`<img src=x onerror=alert(6)>` [link](javascript:alert(7))'" in shown, "to be copied"
 
 
@@ -168,13 +176,12 @@ def test_no_artifact_of_a_study_reads_what_was_planted_as_markup(
     searched = SearchRecord(ALL, ALL, "k", ALL, ALL, "m", 1, {}, {}, [trial], None, dict.fromkeys(PLANTED, 0.1))
 
     def publish() -> None:
-        study_artifacts.publish_comparison_artifacts(compared)
-        study_artifacts.publish_replay_artifacts(replayed)
         study_artifacts.publish_search_artifact(searched)
+        links = page_lines({ALL: ADDRESS}, StoreSettings())
+        publish_markdown(comparison_markdown(compared, links), key="comparison", description=ALL)
+        publish_markdown(replay_markdown(replayed, links), key="replay", description=ALL)
 
-    found = published(publish)
-    assert {"comparison", "comparison-results", "comparison-matrix", "comparison-report"} <= found.keys()
-    assert {"replay", "replay-policies", "replay-page", "trials"} <= found.keys()
+    assert published(publish).keys() == {"comparison", "replay", "trials"}
 
 
 FILES = ["<img src=x onerror=alert(1)>.csv", "![a](http:b) [c](javascript:d).csv", "[red]e[bold]f.csv", "\x1b[31mg\x1b[2Jh\u202e.csv", "| i `j` *k*.csv"]  # fmt: skip

@@ -20,7 +20,7 @@ from flows.retrain import retrain
 from infra.storage import open_store
 from tasks.datasets import FileAccount, list_datasets, read_manifest, read_table
 from tasks.landing import Landing
-from tasks.stages.data_artifacts import publish_landing_artifact
+from tasks.stages.data_artifacts import publish_data_artifact
 from tests import synthetic
 from tests.flows.cli.test_main import recsys
 from tests.flows.conftest import artifact_keys
@@ -52,7 +52,7 @@ def test_a_retraining_adds_landed_files_to_the_release_and_trains_on_them(make_s
     first = retrain(settings)
     assert first.dataset.parents == (f"films/{base.version}",) and first.dataset.rows == base.rows + 500
     assert first.evaluation.dataset == f"films/{first.dataset.version}" and first.promoted
-    assert {"landing", "dataset"} <= artifact_keys()
+    assert "data" in artifact_keys()
     (tmp_path / "two.csv").rename(tmp_path / "zone" / "two.csv")
     second = retrain(settings)
     store = open_store(settings.store)
@@ -61,11 +61,12 @@ def test_a_retraining_adds_landed_files_to_the_release_and_trains_on_them(make_s
     # More than landing.compact_share of the rows were in later parts, so the new version was compacted.
     assert len(read_manifest(store, "films", second.dataset.version)["layout"]["parts"]) == 1
     assert monitor(None, settings.model_name, settings.data, settings.drift, settings.store).verdict
-    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=["landing"]))
+    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=["data"]))
     with get_client(sync_client=True) as client:
         shown = client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC)
-    rows = {row["file"]: row for artifact in reversed(shown) for row in json.loads(str(artifact.data))}
-    assert rows["two.csv"]["rows"] == rows["two.csv"]["accepted"] + 50 and rows["two.csv"]["duplicates"] == 50
+    lines = [line.split(" | ") for artifact in shown for line in str(artifact.data).splitlines() if line.startswith("| two.csv")]
+    rows, accepted, duplicates = (int(cell) for cell in lines[0][1:4])
+    assert rows == accepted + 50 and duplicates == 50
 
 
 @pytest.fixture
@@ -183,16 +184,15 @@ def test_a_release_without_new_rows_says_so(make_settings: Make, tmp_path: Path,
 
 
 def test_a_run_over_very_many_files_shows_some_and_says_so(monkeypatch: pytest.MonkeyPatch, make_settings: Make) -> None:
-    shown: list[tuple[list[dict[str, object]], str]] = []
-    monkeypatch.setattr(
-        "tasks.stages.data_artifacts.publish_table_artifact", lambda rows, key, description: shown.append((rows, description))
-    )
+    shown: list[str] = []
+    monkeypatch.setattr("tasks.stages.data_artifacts.publish_markdown", lambda text, key, description: shown.append(text))
     base = etl(make_settings().data, make_settings().validation, make_settings().store, make_settings().etl)
     bad = {"rating is outside": 2}
     accounts = [
         FileAccount(f"{n}.csv", "ab", "events", 0, 1, "accepted", 2, 0, 0, 2, bad, extra_columns=("device",)) for n in range(600)
     ]
-    publish_landing_artifact.__wrapped__(Landing(base, 1, tuple(accounts), {"x.csv": "it grows"}, 0, 1_700_000_000))
-    rows, description = shown[-1]
-    assert len(rows) == 501 and rows[-1]["remarks"] == "it grows" and "100 more files" in description
-    assert rows[0]["remarks"] == "rating is outside: 2; not read: device"
+    landing = Landing(base, 1, tuple(accounts), {"x.csv": "it grows"}, 0, 1_700_000_000)
+    publish_data_artifact.__wrapped__(base, landing=landing)  # type: ignore[attr-defined]
+    rows = [line for line in shown[-1].replace("<br>", " ").splitlines() if ".csv |" in line]
+    assert len(rows) == 501 and "waiting: it grows" in rows[-1] and "100 more files" in shown[-1]
+    assert "rating is outside: 2; not read: device" in rows[0]

@@ -38,6 +38,7 @@ from infra.registry import ModelRegistry, fetch_files
 from infra.storage import open_store
 from tasks.gate import promote_version
 from tasks.monitoring import DriftResult
+from tasks.outcome import Answers
 from tasks.stages import data as stages
 from tests import synthetic
 from tests.flows.conftest import QUICK, FirstRun, artifact_keys
@@ -76,8 +77,7 @@ def test_the_first_run_promotes_the_second_compares_and_a_rollback_returns(first
     low, high = record["intervals"]["ss4rec"]["diversity@10"]
     assert low <= beyond["diversity@10"] <= high
     assert {
-        "dataset", "validation", "drift", "drift-page", "drift-report", "training-curve", "metrics", "gate", "training-ss4rec", "training-ncf",
-        "beyond-accuracy", "value", "recommendations",
+        "summary", "data", "drift", "metrics", "gate",
     } <= artifact_keys()  # fmt: skip
 
     before = stored(settings)
@@ -289,12 +289,21 @@ def test_the_age_of_the_feed_counts_until_its_events_were_read(make_settings: Ma
 
     def measured(dataset, name, drift, store, monitoring, span, nouns):  # type: ignore[no-untyped-def]
         told.append(span[1])
-        return "drift"
+        return SimpleNamespace(result="drift")
 
     module = sys.modules["flows.retrain"]
-    judged = SimpleNamespace(evaluation=None, decision=None, version=None, champion=None, promoted=False)
+    judged = SimpleNamespace(
+        evaluation=None,
+        decision=SimpleNamespace(outcome="held", metrics={}),
+        version=SimpleNamespace(version="v"),
+        champion=None,
+        promoted=False,
+        retraining=lambda *_: None,
+    )
     for name, stage in (("etl", read), ("measure_drift", measured), ("train_and_gate", lambda *arguments: judged)):
         monkeypatch.setattr(module, name, stage)
+    monkeypatch.setattr(module, "last_delivery", lambda *_: None)
+    monkeypatch.setattr(module, "summarise_retraining", lambda *_: Answers("no", "yes", "nothing"))
     monkeypatch.setattr(module, "wall_clock", lambda: clock[0])
     for choice in ("wall", "events"):
         settings = make_settings(monitoring={"clock": choice})

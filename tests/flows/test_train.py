@@ -52,7 +52,7 @@ def test_a_deployments_run_registers_or_uploads_what_it_trained(
     stages: dict[str, Any] = {
         "run_lock": lambda *_: nullcontext(),
         "leased": lambda *_: nullcontext(),
-        "chosen_dataset": lambda dataset, data, _: Chosen(dataset or f"{data.dataset_name}/new"),
+        "chosen_dataset": lambda dataset, data, *_: Chosen(dataset or f"{data.dataset_name}/new"),
         "train_inline": lambda dataset, *_: note(f"train {dataset}", Trained([])),
         "evaluate_candidates": lambda *_: note("evaluate"),
         "register_unjudged": lambda *_: note("register", "a version"),

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
 from configs.settings import EtlSettings, ExportSettings, StoreSettings
+from infra.pages import escaped
 from infra.progress import report
 from infra.registry import ModelRef
 from infra.storage import open_store
-from tasks.best_effort import attempt
+from infra.version_names import shortened
 from tasks.datasets import DatasetRef
 from tasks.export import Exported, ExportSource, export_version, read_users
-from tasks.stages.artifacts import best_effort_artifact, publish_table_artifact
+from tasks.stages.artifacts import best_effort_artifact, happened, live_progress, publish_markdown, text_table
 from tasks.stages.task_options import NETWORK
 
 __all__ = ["write_export"]
@@ -41,7 +41,10 @@ def write_export(
     place = open_store(store)
     chosen = None if users is None else read_users(users, text=dataset.properties.user_ids == "text")
     destination = open_store(export.destination(store))
-    found = export_version(ExportSource(place, ref, dataset), destination, export, engine, users=chosen, progress=_Progress())
+    source = ExportSource(place, ref, dataset)
+    with live_progress("export-progress", "no user is exported yet") as shown:
+        found = export_version(source, destination, export, engine, users=chosen, progress=_once_a_second(shown))
+    happened(f"export: {found.users:,} users")
     _publish_export_artifact(found)
     log = get_run_logger()
     for why in found.left_out.values():
@@ -64,24 +67,19 @@ def _publish_export_artifact(found: Exported) -> None:
         {"fact": "users per second", "value": f"{found.users_per_s:.0f}"},
         {"fact": "written to", "value": found.uri},
     ]
-    publish_table_artifact(rows, key="export", description=f"Export of {found.model_name} {found.version}")
+    text = f"## Export of {escaped(shortened(f'{found.model_name} {found.version}'))}\n\n{text_table(rows)}\n"
+    publish_markdown(text, key="export", description=f"Export of {found.model_name} {found.version}")
 
 
-class _Progress:
-    """Progress in the UI, at most once a second."""
+def _once_a_second(shown: Callable[[float, str], None]) -> Callable[[int, int], None]:
+    """Return what reports the users that are done, at most once a second."""
+    last = 0.0
 
-    def __init__(self) -> None:
-        self._artifact: Any = None
-        self._shown = 0.0
+    def done(users: int, of: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= 1.0 or users >= of:
+            last = time.monotonic()
+            report("export", users, of, f"{users:,} of {of:,} users")
+            shown(100.0 * users / max(of, 1), f"{users:,} of {of:,} users are exported")
 
-    def __call__(self, done: int, users: int) -> None:
-        if time.monotonic() - self._shown >= 1.0 or done >= users:
-            self._shown = time.monotonic()
-            report("export", done, users, f"{done:,} of {users:,} users")
-            attempt("The progress of the export", self._show, get_run_logger(), 100.0 * min(done / max(users, 1), 1.0))
-
-    def _show(self, percent: float) -> None:
-        if self._artifact is None:
-            self._artifact = create_progress_artifact(percent, key="export-progress", description="Users that are exported")
-        else:
-            update_progress_artifact(self._artifact, percent)
+    return done

@@ -133,7 +133,7 @@ def test_markdown_is_escaped_and_marks_the_differences_that_are_shown(comparison
     text = render_markdown(comparison)
     assert "**Not complete: 1 run failed.**" in text and "<script>" not in text and "&lt;script&gt;" in text
     assert "\\*\\*y\\*\\* \\`z\\` \\[l\\](http" in text
-    assert "| ss4rec |  | +0.0100, p = 0.6000 | **+0.1500, p = 0.0010** |" in text
+    assert "| ss4rec |  | +0.0100<br>p = 0.6000 | **+0.1500**<br>**p = 0.0010** |" in text
 
 
 def test_the_headline_claims_only_what_was_shown(comparison: ModelComparison) -> None:

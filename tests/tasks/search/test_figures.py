@@ -20,4 +20,5 @@ def test_figures_are_pngs_whatever_the_trials() -> None:
 def test_rows_are_ordered_by_value_and_complete_trials_come_first() -> None:
     rows = trial_rows(TRIALS)
     assert [row["trial"] for row in rows] == [2, 0, 3, 1, 4]
-    assert rows[1]["learning_rate"] == 0.003123 and rows[3]["reason"] == "Training diverged." and rows[4]["seconds"] == ""
+    assert rows[1]["settings"] == "width 8, learning_rate 0.003123" and rows[3]["settings"] == "Training diverged."
+    assert rows[4]["seconds"] == "" and rows[1]["epochs"] == "3 of 5"

@@ -1,0 +1,87 @@
+"""Names of flow runs, and the states in which they end.
+
+The type of a state stays what it was, COMPLETED or FAILED, and programs go by it. Its name and message are for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import wraps
+from inspect import signature
+from typing import Any, ParamSpec, TypeVar, cast, get_type_hints
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from configs.errors import RecsysError
+from infra.pages import visible
+from infra.version_names import shortened
+from tasks.best_effort import attempt
+
+__all__ = ["dated", "ended", "fails_with_a_sentence"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+LONGEST = 500  # characters of a message
+
+
+def dated(template: str) -> Callable[[], str]:
+    """Return what names a run when it starts: the template, filled in with the run's parameters, and the time in UTC."""
+
+    def name() -> str:
+        return f"{shortened(template.format(**flow_run.parameters))}, {datetime.now(UTC):%-d %b %H:%M}"
+
+    return name
+
+
+def ended(name: str, message: str, result: T, run_name: str = "") -> T:
+    """Return the completed state of this flow run. Whoever calls the flow gets `result`.
+
+    Args:
+        name: Name of the state, one or two words that say what happened. The list of runs shows it.
+        message: What a person wants to know first, in a few sentences.
+        result: Result of the flow.
+        run_name: New name of the run. By default it keeps its name.
+    """
+    if flow_run.id is None:  # not within a run: the flow's function was called as such
+        return result
+    if run_name:
+        attempt("The name of the run", _rename, get_run_logger(), shortened(run_name))
+    # Prefect takes a state that a flow returns as the flow's state, and gives the caller the result in it.
+    return cast(T, Completed(name=name, message=_message(message), data=result))
+
+
+def fails_with_a_sentence(run: Callable[P, T]) -> Callable[P, T]:
+    """Let a flow that fails with an error of the product say only what went wrong, in the error's first paragraph.
+
+    Whoever calls the flow gets the error itself. Any other error keeps Prefect's message, and its traceback in the log.
+    """
+
+    @wraps(run)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return run(*args, **kwargs)
+        except RecsysError as error:
+            if flow_run.id is None:  # not within a run
+                raise
+            failed: Any = Failed(message=_message(str(error).strip().partition("\n")[0] or type(error).__name__), data=error)
+            return cast(T, failed)
+
+    # Prefect builds the form of a flow from these, and would look up the names of types in this module.
+    guarded.__annotations__ = get_type_hints(run, include_extras=True)
+    vars(guarded)["__signature__"] = signature(run, eval_str=True)
+    return guarded
+
+
+def _message(text: str) -> str:
+    line = visible(shortened(" ".join(text.split())))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 4].rstrip()} ..."
+
+
+def _rename(name: str) -> None:
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_name(UUID(str(flow_run.id)), visible(name))
