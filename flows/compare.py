@@ -29,7 +29,7 @@ from tasks.comparison import (
 )
 from tasks.datasets import DatasetRef, chosen_dataset
 from tasks.stages import compare_entry, page_lines, publish_failure_artifact, report_comparison, started_runs, wait_for_end
-from tasks.stages.endings import dated, ended, fails_with_a_sentence, summarise
+from tasks.stages.endings import begin_summary, dated, ended, fails_with_a_sentence, summarise
 
 __all__ = ["compare"]
 
@@ -45,6 +45,7 @@ def compare(settings: CompareSettings = CompareSettings()) -> ModelComparison:  
     Raises:
         IncompleteComparisonError: Some runs failed. It is raised after the report is written.
     """
+    begin_summary("Models are trained with several seeds, and compared.")
     dataset = _dataset(settings)
     comparison = begin_comparison(open_store(settings.store), dataset, settings)
     lease = leased(open_store(settings.store), f"the comparison {comparison}", [dataset.prefix])

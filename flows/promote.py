@@ -18,7 +18,7 @@ from tasks.stages import (
     promote_challenger,
     publish_failure_artifact,
 )
-from tasks.stages.endings import dated, ended, fails_with_a_sentence, summarise
+from tasks.stages.endings import begin_summary, dated, ended, fails_with_a_sentence, summarise
 
 __all__ = ["promote"]
 
@@ -54,6 +54,7 @@ def promote(
     """
     if force and not reason.strip():
         raise GateError("A forced promotion needs a reason (--reason), which is stored in the promotion log.")
+    begin_summary(f"{model_name} {version} is judged.")
     ref, decision, settings = judge_stored(model_name, version, promotion, store)
     version = ref.version
     summarise(render_markdown(decision), verdict_answer(decision))

@@ -38,7 +38,7 @@ from tasks.stages import (
     report_replay,
     slice_progress,
 )
-from tasks.stages.endings import dated, ended, fails_with_a_sentence, summarise
+from tasks.stages.endings import begin_summary, dated, ended, fails_with_a_sentence, summarise
 from tasks.training import clear_checkpoints
 
 __all__ = ["replay"]
@@ -49,6 +49,7 @@ __all__ = ["replay"]
 @fails_with_a_sentence
 def replay(settings: ReplaySettings = ReplaySettings()) -> Replay:  # noqa: B008
     """Replay the source, and report the value of each retraining policy. A killed replay resumes with its current slice."""
+    begin_summary("Past events are delivered again, and each policy retrains on them.")
     plan = begin_replay(settings)
     with run_lock(settings.work_dir, f"replay-{plan.id}"):
         with slice_progress(plan) as done:

@@ -22,7 +22,7 @@ from tasks.gate import Decision
 from tasks.monitoring import DriftResult
 from tasks.outcome import Answers, headline_figures
 from tasks.stages import measure_drift, publish_failure_artifact
-from tasks.stages.endings import dated, ended, fails_with_a_sentence, summarise_retraining
+from tasks.stages.endings import begin_summary, dated, ended, fails_with_a_sentence, summarise_retraining
 
 __all__ = ["RetrainSummary", "retrain"]
 
@@ -55,6 +55,7 @@ class RetrainSummary:
 @fails_with_a_sentence
 def retrain(settings: RetrainSettings = RetrainSettings()) -> RetrainSummary:  # noqa: B008
     """Retrain on the configured source or landing zone, and promote the result if it passes the gate."""
+    begin_summary(f"{settings.model_name} is retrained on {settings.data.dataset_name}.")
     clock = Clock()
     with run_lock(settings.work_dir, settings.model_name):
         # The feed is as old as it was when its events were read. How long a busy machine takes to read them does not matter.

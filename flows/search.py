@@ -28,7 +28,7 @@ from tasks.datasets import DatasetRef, chosen_dataset, last_delivery
 from tasks.outcome import headline_figures
 from tasks.search import SearchRecord, StudyRef, best_settings
 from tasks.stages import begin_search, check_gate, conclude_search, publish_failure_artifact, search_trials
-from tasks.stages.endings import dated, ended, fails_with_a_sentence, summarise, summarise_retraining
+from tasks.stages.endings import begin_summary, dated, ended, fails_with_a_sentence, summarise, summarise_retraining
 
 __all__ = ["SearchSummary", "search"]
 
@@ -69,6 +69,7 @@ def search(settings: SearchSettings = SearchSettings(), dataset: str | None = No
         settings: Settings of the search.
         dataset: Dataset version `name/version`, by default the newest of the configured source.
     """
+    begin_summary(f"Better settings of {settings.model_name} are searched for.")
     clock = Clock()
     chosen = chosen_dataset(dataset, settings.data, settings.store, settings.model_name)
     with leased(open_store(settings.store), f"a search for {settings.model_name}", [chosen.prefix]):

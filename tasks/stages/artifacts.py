@@ -22,9 +22,21 @@ from infra.pages import code_span, escaped, folded, markdown_table, page_link, v
 from infra.version_names import shortened
 from tasks.best_effort import attempt
 
-__all__ = ["best_effort_artifact", "happened", "live_progress", "page_lines", "publish_markdown", "text_table"]
+__all__ = [
+    "SUMMARY",
+    "UNDER_WAY",
+    "best_effort_artifact",
+    "happened",
+    "live_progress",
+    "page_lines",
+    "publish_markdown",
+    "text_table",
+]
 
 P = ParamSpec("P")
+SUMMARY = "summary"
+"""Key of the artifact that a run itself has: what came of it."""
+UNDER_WAY = "Under way"  # its description until then
 WIDTH, EDGES = 94, 4  # characters of a row that fit the width of a page; of these, each column has some at its edges
 
 

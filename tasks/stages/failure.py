@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.logging.loggers import flow_run_logger
 
 from configs.errors import RecsysError
 from infra.pages import escaped
 from tasks.best_effort import attempt
+from tasks.stages.artifacts import SUMMARY, UNDER_WAY
 
 __all__ = ["advice", "publish_failure_artifact"]
 
@@ -48,9 +50,10 @@ def _paragraphs(text: str) -> str:
 def _publish(run: FlowRun, state: State[Any]) -> None:
     error = state.result(raise_on_failure=False)
     shown = advice(error if isinstance(error, BaseException) else None, state.message or "")
+    said = "Why this run failed, and what to do"
     with get_client(sync_client=True) as client:
-        client.create_artifact(
-            ArtifactCreate(
-                key="failure", type="markdown", data=shown, flow_run_id=run.id, description="Why this run failed, and what to do"
-            )
-        )
+        client.create_artifact(ArtifactCreate(key="failure", type="markdown", data=shown, flow_run_id=run.id, description=said))
+        wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]), key=ArtifactFilterKey(any_=[SUMMARY]))
+        for begun in client.read_artifacts(artifact_filter=wanted):
+            if begun.description == UNDER_WAY:
+                client.update_artifact(begun.id, ArtifactUpdate(data=shown, description=said))

@@ -10,6 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
     TaskRunFilter,
     TaskRunFilterFlowRunId,
 )
@@ -20,7 +21,7 @@ from configs.errors import SourceError
 from configs.settings import RetrainSettings, StoreSettings
 from tasks.stages import page_lines, publish_failure_artifact
 from tasks.stages.artifacts import happened, live_progress, text_table
-from tasks.stages.endings import dated, ended, fails_with_a_sentence, summarise
+from tasks.stages.endings import begin_summary, dated, ended, fails_with_a_sentence, summarise
 from tests.doubles.live_prefect import wait_until
 
 LONG = "20261129T121055Z-5dd250d8f15f8fc94abc9f194a1e8d1b"
@@ -38,8 +39,8 @@ def promotes() -> None:
 @fails_with_a_sentence
 def ends_well(settings: RetrainSettings = RetrainSettings()) -> list[int]:  # noqa: B008
     IDS.append(UUID(str(flow_run.id)))
+    begin_summary("at work")
     promotes()
-    summarise("first", "first")
     summarise("second", f"about {LONG}")
     return ended("Held", f"{LONG} is\nnot better.", [1, 2], f"ranker {LONG}")
 
@@ -48,6 +49,7 @@ def ends_well(settings: RetrainSettings = RetrainSettings()) -> list[int]:  # no
 @fails_with_a_sentence
 def fails(error: str) -> None:
     IDS.append(UUID(str(flow_run.id)))
+    begin_summary("at work")
     raise {"product": SourceError("ratings.csv has no column rating. Add it.\n\nmore"), "defect": ZeroDivisionError("division")}[
         error
     ]
@@ -97,6 +99,10 @@ def test_a_run_that_fails_says_in_one_paragraph_why_and_its_caller_gets_the_erro
         fails("defect")
     product, defect = (run_of(id_).state for id_ in IDS)
     assert product is not None and (product.name, product.message) == ("Failed", "ratings.csv has no column rating. Add it.")
+    with get_client(sync_client=True) as client:
+        wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=IDS[:1]), key=ArtifactFilterKey(any_=["summary"]))
+        (summary,) = client.read_artifacts(artifact_filter=wanted)
+    assert "no column rating" in str(summary.data), "it does not say for ever that the run is under way"
     assert defect is not None and defect.is_failed() and "ZeroDivisionError" in str(defect.message)
 
 

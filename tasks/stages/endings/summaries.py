@@ -1,6 +1,6 @@
 """The summary of a flow run: one artifact on the run itself, and a log line that leads to it.
 
-The page of a run opens with its log, so the summary is two clicks from the list of runs.
+The page of a run opens with the start of its log, so the summary is two clicks from the list of runs.
 """
 
 from __future__ import annotations
@@ -13,25 +13,34 @@ from prefect.settings import PREFECT_API_URL
 from prefect.utilities.urls import url_for
 
 from configs.settings import StoreSettings
+from infra.pages import escaped
 from infra.registry import PAGE
 from infra.storage import open_store
+from infra.version_names import shortened
 from tasks.best_effort import attempt
 from tasks.evaluation import REPORT_FILE
 from tasks.gate import outcome_words
 from tasks.monitoring import Monitored
 from tasks.outcome import Answers, Retraining, answers_of, headline_figures, summary_markdown
-from tasks.stages.artifacts import page_lines, publish_markdown
+from tasks.stages.artifacts import SUMMARY, UNDER_WAY, page_lines, publish_markdown
 
-__all__ = ["summarise", "summarise_retraining"]
+__all__ = ["begin_summary", "summarise", "summarise_retraining"]
 
-SUMMARY = "summary"
+
+def begin_summary(what: str) -> None:
+    """Log where the summary of this flow run will be, in its first lines, which people see without scrolling.
+
+    It must be called in the flow itself, not in a task.
+    """
+    text = f"## Under way\n\n{escaped(shortened(what))} The summary comes here when the run ends.\n"
+    found = attempt("The summary", lambda: publish_markdown(text, key=SUMMARY, description=UNDER_WAY), get_run_logger())
+    if found is not None:
+        _say_where(found)
 
 
 def summarise(text: str, description: str) -> None:
     """Show Markdown as the summary of this flow run. It must be called in the flow itself, not in a task."""
-    found = attempt("The summary", lambda: publish_markdown(text, key=SUMMARY, description=description), get_run_logger())
-    if found is not None:
-        _say_where(found)
+    attempt("The summary", lambda: publish_markdown(text, key=SUMMARY, description=description), get_run_logger())
 
 
 def summarise_retraining(found: Retraining, watched: Monitored | None, store: StoreSettings) -> Answers:
