@@ -6,7 +6,7 @@ from .publication import Published, promote_version, publish, stage_challenger
 from .readiness import refuse_unjudgeable
 from .retention import ModelPrunePlan, plan_model_prune, prune_models, served_versions
 from .rollback import roll_back
-from .rule_tables import rule_tables, rules_markdown
+from .tables import rule_tables, rules_markdown
 
 __all__ = [
     "Approval",

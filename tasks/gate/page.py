@@ -27,7 +27,7 @@ from infra.pages import (
 from infra.version_names import shortened
 from tasks.evaluation import ServedWindow
 from tasks.gate.decision import CHAMPION_RANKED, Decision
-from tasks.gate.rule_tables import rule_tables, rules_markdown
+from tasks.gate.tables import rule_tables, rules_markdown
 
 __all__ = [
     "comparison_png",

@@ -12,14 +12,16 @@ import numpy as np
 
 from configs.errors import GateError
 from configs.settings import PromotionSettings
-from models.evaluation import PairedTest, confidence_intervals, metrics, paired_test, per_request_metrics
+from models.evaluation import MISS, PairedTest, Ranking, confidence_intervals, metrics, paired_test, per_request_metrics
+from tasks.evaluation import LoadCheck
 from tasks.gate.comparison_rules import compare_with_champions, test_rule
-from tasks.gate.decision import ANSWERS, BEATS, CHAMPION_RANKED, GROUPS, Decision, Outcome, Rule
-from tasks.gate.inputs import GateInputs, UnrankedInputs, ndcg
+from tasks.gate.decision import ANSWERS, BEATS, CHAMPION_RANKED, GROUPS, Decision, Outcome, Rule, Verdict
+from tasks.gate.inputs import Challenger, GateInputs, UnrankedInputs, ndcg
 from tasks.gate.load_rules import load_rules
-from tasks.gate.version_rules import at_least, finite_weights_rule, health_rules, record_rules
 
-__all__ = ["decide", "hold_unranked"]
+__all__ = ["decide", "health_rules", "hold_unranked"]
+
+RECORD_TOLERANCE = 0.01  # share of requests
 
 
 def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
@@ -35,7 +37,7 @@ def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
     found = compare_with_champions(inputs, settings)
     tests |= found.tests
     rules += found.rules
-    rules += [*health_rules(challenger, settings), *load_rules(challenger.load_check, settings), *record_rules(challenger)]
+    rules += [*health_rules(challenger, settings), *load_rules(challenger.load_check, settings), *_record_rules(challenger)]
     failed = [rule.detail for rule in rules if rule.verdict == "failed"]
     outcome: Outcome = "held" if failed else "needs approval" if settings.approval == "manual" else "promoted"
     rankings = {"challenger": challenger.ranking, **inputs.baselines, **({"champion": champion.ranking} if champion else {})}
@@ -91,7 +93,7 @@ def hold_unranked(inputs: UnrankedInputs, settings: PromotionSettings) -> Decisi
             f"{inputs.challenger} champion."
         )
         rules.append(Rule(2, CHAMPION_RANKED, None, None, "", "failed", said))
-    rules += [finite_weights_rule(inputs.load_check), *load_rules(inputs.load_check, settings)]
+    rules += [_finite_weights_rule(inputs.load_check), *load_rules(inputs.load_check, settings)]
     unchecked = [rule for rule in rules if rule.name == ANSWERS and rule.verdict == "not judged"]
     return Decision(
         outcome="not judged" if unchecked else "held",
@@ -131,7 +133,7 @@ def _enough_requests(inputs: GateInputs, settings: PromotionSettings) -> Rule:
     detail = f"There are {count} requests to judge on; promotion.min_requests asks for {least}."
     if count < least:
         detail += f" On so few, a gain that is found is most likely luck: collect the events of {least - count} more users."
-    return at_least(1, "enough requests", float(count), float(least), detail)
+    return _at_least(1, "enough requests", float(count), float(least), detail)
 
 
 def _margin_from(inputs: GateInputs, better: bool) -> str:
@@ -154,7 +156,7 @@ def _too_many_decisions(inputs: GateInputs, settings: PromotionSettings) -> list
 def _floors(inputs: GateInputs, settings: PromotionSettings) -> list[Rule]:
     found = metrics(inputs.challenger.ranking.ranks, (10,))
     return [
-        at_least(1, f"{name} floor", found[name], floor, f"{name} is {found[name]:.4f}; the floor is {floor:.4f}.")
+        _at_least(1, f"{name} floor", found[name], floor, f"{name} is {found[name]:.4f}; the floor is {floor:.4f}.")
         for name, floor in settings.floors.at(len(inputs.challenger.ranking.catalogue)).items()
     ]
 
@@ -177,3 +179,72 @@ def _against_baselines(inputs: GateInputs, settings: PromotionSettings, tests: d
             test_rule(1, f"{BEATS}{name}", test, settings.alpha, f"NDCG@10 {test.mean_a:.4f} against {name}'s {test.mean_b:.4f}")
         )
     return rules
+
+
+def _at_least(group: int, name: str, figure: float, threshold: float, detail: str) -> Rule:
+    """Require that `figure` is at least `threshold`."""
+    # Written so that NaN fails: every comparison with NaN is false.
+    return Rule(group, name, figure, threshold, ">=", "passed" if figure >= threshold else "failed", detail)
+
+
+def health_rules(challenger: Challenger, settings: PromotionSettings) -> list[Rule]:
+    """Check the weights, the training, and how the recommendations spread over the catalogue."""
+    coverage, gini = challenger.beyond_accuracy["coverage@10"], challenger.beyond_accuracy["gini@10"]
+    ranking, steps = challenger.ranking, challenger.nonfinite_steps
+    least = settings.least_coverage(len(ranking.catalogue), 10 * len(ranking.ranks))
+    most = settings.most_gini(challenger.gini_of_events)
+    return [
+        _finite_weights_rule(challenger.load_check),
+        _known_targets(challenger.ranking, settings),
+        Rule(
+            4, "non-finite training steps", float(steps), 0.0, "==", "passed" if steps == 0 else "failed",
+            f"{steps} training steps had a non-finite loss or gradient.",
+        ),
+        Rule(
+            4, "the training did not collapse", float(not challenger.collapsed), 1.0, "==", "failed" if challenger.collapsed else "passed",
+            challenger.collapsed or "The training learnt more than popularity.",
+        ),
+        _at_least(
+            4, "coverage@10", coverage, least,
+            f"{coverage:.1%} of the catalogue appears in a top 10; the minimum is {least:.1%}.",
+        ),
+        Rule(
+            4, "gini@10", gini, most, "<=", "passed" if gini <= most else "failed",
+            f"The Gini index of recommendation counts is {gini:.3f}; the maximum is {most:.{4 if most > 0.99 else 3}f}.",
+        ),
+    ]  # fmt: skip
+
+
+def _finite_weights_rule(check: LoadCheck) -> Rule:
+    """Check that all stored weights are finite."""
+    finite = check.finite_weights
+    if finite is None:
+        return Rule(4, "finite weights", None, None, "", "not judged", "The stored weights were not read.")
+    detail = "All stored weights are finite." if finite else "Stored weights are not finite or could not be read."
+    return Rule(4, "finite weights", float(finite), 1.0, "==", "passed" if finite else "failed", detail)
+
+
+def _known_targets(ranking: Ranking, settings: PromotionSettings) -> Rule:
+    ranks = ranking.ranks[np.isin(ranking.targets, ranking.catalogue)]
+    unknown, least = int((ranks == MISS).sum()), settings.min_known_targets
+    share = 1 - unknown / len(ranks) if len(ranks) else 1.0
+    detail = (
+        f"{unknown} of {len(ranks)} targets are items of the catalogue that are missing from the model's vocabulary, so it can "
+        f"never recommend them. The minimum share of known targets is {least:.1%}."
+    )
+    return _at_least(4, "knows the targets", share, least, detail)
+
+
+def _record_rules(challenger: Challenger) -> list[Rule]:
+    """Check that the stored weights reproduce the stored ranks, except near-ties, which another CPU may break differently."""
+    if challenger.recorded is None:
+        return []
+    share = float((ndcg(challenger.ranking) != ndcg(challenger.recorded)).mean())
+    verdict: Verdict = "passed" if share <= RECORD_TOLERANCE else "failed"
+    detail = (
+        f"For {share:.1%} of the requests, the stored weights give the target another rank than the stored ranks; the maximum is "
+        f"{RECORD_TOLERANCE:.1%}."
+    )
+    if verdict == "failed":
+        detail += " Weights and ranks come from different models, or were edited."
+    return [Rule(5, "ranks as recorded", share, RECORD_TOLERANCE, "<=", verdict, detail)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from inspect import unwrap
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from tasks.stages import Trained
 from tests import synthetic
 
 ROOT = Path(__file__).parents[2]
+VERSION = SimpleNamespace(name="ranker", version="a version", metrics={"ndcg@10": 0.1})
 
 
 class Chosen(str):
@@ -55,13 +58,13 @@ def test_a_deployments_run_registers_or_uploads_what_it_trained(
         "chosen_dataset": lambda dataset, data, *_: Chosen(dataset or f"{data.dataset_name}/new"),
         "train_inline": lambda dataset, *_: note(f"train {dataset}", Trained([])),
         "evaluate_candidates": lambda *_: note("evaluate"),
-        "register_unjudged": lambda *_: note("register", "a version"),
+        "register_unjudged": lambda *_: note("register", VERSION),
         "upload_trained": lambda *_: note("upload"),
         "clear_checkpoints": lambda *_: note("clear"),
     }
     for name, stage in stages.items():
-        monkeypatch.setitem(flow.fn.__globals__, name, stage)
-    assert flow.fn(**parameters) == (None if stored.get("hand_over") else "a version")
+        monkeypatch.setitem(unwrap(flow.fn).__globals__, name, stage)
+    assert flow.fn(**parameters) == (None if stored.get("hand_over") else VERSION)
     assert done == expected
 
 

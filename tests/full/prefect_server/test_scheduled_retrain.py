@@ -183,12 +183,6 @@ def artifacts_of(site: Site, *runs: str) -> dict[str, dict[str, Any]]:
     return {found["key"]: found for found in site.ask("POST", "artifacts/filter", json=wanted) if found["key"]}
 
 
-def rows(artifact: dict[str, Any]) -> list[dict[str, Any]]:
-    data = artifact["data"]
-    found: list[dict[str, Any]] = json.loads(data) if isinstance(data, str) else data
-    return found
-
-
 def parts_of(site: Site, run: dict[str, Any]) -> list[str]:
     """Return the ids of the run and of those that it has started."""
     wanted = {"flow_runs": {"parent_flow_run_id": {"any_": [run["id"]]}}}
@@ -203,7 +197,7 @@ def text_of(artifacts: dict[str, dict[str, Any]]) -> str:
 def test_a_scheduled_retraining_trains_in_a_pod_and_is_promoted(site: Site, runs: list[dict[str, Any]]) -> None:
     first, second = runs
     assert first["auto_scheduled"] and second["auto_scheduled"] and "auto-scheduled" in first["tags"]
-    assert first["name"] == "movie-ranker on ml-latest-small"
+    assert first["name"].startswith("movie-ranker 20") and (first["state_name"], second["state_name"]) == ("Promoted", "Held")
     wait_until(lambda: not site.runpod.alive, 600, "the end of the pods")
     pods = list(site.runpod.pods.values())
     assert len(pods) == 2 and all(pod.starts == 1 for pod in pods) and not site.runpod.violations
@@ -218,8 +212,7 @@ def test_a_scheduled_retraining_trains_in_a_pod_and_is_promoted(site: Site, runs
     (champion,) = [ref for ref in registry.versions("movie-ranker") if ref.outcome == "promoted"]
     assert registry.history("movie-ranker")[0].version == champion.version and len(registry.versions("movie-ranker")) == 2
     cost = registry.manifest("movie-ranker", champion.version)["lineage"]["cost"]
-    shown = rows(artifacts_of(site, first["id"])["training-cost"])
-    assert [row["pod"] for row in shown] == [pods[0].id] and shown[0]["USD"] == pytest.approx(cost)
+    assert f"pod {pods[0].id}" in artifacts_of(site, first["id"])["summary"]["data"]
     assert cost == pytest.approx(pods[0].usd, abs=pods[0].price * 30 / 3600) and cost > 0
     assert not list(store.list("handed-over/")), "handed-over candidates are left in the store"
 
@@ -265,7 +258,7 @@ def decisions(told: Webhook) -> list[dict[str, Any]]:
 
 def test_every_address_that_is_shown_leads_somewhere(site: Site, runs: list[dict[str, Any]], page: Page, tmp_path: Path) -> None:
     everything = artifacts_of(site, *parts_of(site, runs[0])) | artifacts_of(site, *parts_of(site, runs[1]))
-    assert {"dataset", "drift-page", "drift-report", "recommendations", "gate", "gate-page", "model-version"} <= set(everything)
+    assert {"summary", "data", "drift", "metrics", "gate"} <= set(everything)
     told = "\n".join(message["body"] for message in decisions(site.told))
     own = [
         line["message"] for run in runs for line in site.ask("POST", "logs/filter", json=logs_of(run)) if "://" in line["message"]
@@ -290,6 +283,10 @@ def test_every_address_that_is_shown_leads_somewhere(site: Site, runs: list[dict
     pages = set(re.findall(r"https?://[^\s`\"',)]+", text))
     # All runs of the server: at seventeen minutes past the hour, the worker's log also names the run that looks for orphaned pods.
     names = {run["id"]: run["name"] for run in site.ask("POST", "flow_runs/filter", json={"limit": 200})}
+    summaries = {address for address in pages if "/artifacts/artifact/" in address}
+    known = {artifact["id"] for artifact in everything.values()}
+    assert summaries and {address.rsplit("/", 1)[1] for address in summaries} <= known, "an address that is no summary"
+    pages -= summaries
     assert pages and {address.rsplit("/", 1)[1] for address in pages} <= set(names), "an address that is not the page of a run"
     for address in sorted(pages):
         visit(page, site, address)
@@ -304,21 +301,20 @@ def logs_of(run: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_ui_shows_runs_artifacts_and_a_typed_form(site: Site, runs: list[dict[str, Any]], page: Page) -> None:
     visit(page, site, f"{site.stack.url('prefect')}/v2/runs")
-    expect(page.get_by_role("link", name="movie-ranker on ml-latest-small").first).to_be_visible()
+    expect(page.get_by_role("link", name="movie-ranker 20").first).to_be_visible()
     shot(page, "runs")
     own = artifacts_of(site, runs[1]["id"])
     for key, said in (
         ("gate", "Next:"),
-        ("gate-page", "recsys data open"),
-        ("model-version", "recsys model show"),
-        ("metrics", "ndcg@10"),
+        ("summary", "recsys data open"),
+        ("metrics", "NDCG@10"),
     ):
         visit(page, site, f"{site.stack.url('prefect')}/v2/artifacts/artifact/{own[key]['id']}")
         expect(page.get_by_text(said).first).to_be_visible()
         shot(page, f"artifact-{key}")
     visit(page, site, f"{site.stack.url('prefect')}/v2/runs/flow-run/{runs[1]['id']}")
     page.get_by_role("tab", name="Artifacts").click()
-    expect(page.get_by_text("gate-page")).to_be_visible()
+    expect(page.get_by_text("summary").first).to_be_visible()
     shot(page, "run")
     page.set_viewport_size({"width": 1000, "height": 720})
     visit(page, site, f"{site.stack.url('prefect')}/v2/deployments/deployment/{runs[1]['deployment_id']}/run")

@@ -12,7 +12,7 @@ from configs.settings import FloorSettings, PromotionSettings
 from models.evaluation import Ranking, gini_of_events, list_metrics
 from models.recommender import Sequences
 from tasks.gate.inputs import Challenger
-from tasks.gate.version_rules import health_rules
+from tasks.gate.rules import health_rules
 from tests.tasks.gate.test_rules import GOOD
 
 ITEMS, REQUESTS = 59_047, 6_000

@@ -12,8 +12,8 @@ from tasks.evaluation import LoadCheck
 from tasks.gate import rule_tables, rules_markdown
 from tasks.gate.decision import Decision, Rule
 from tasks.gate.page import render_html, render_markdown
-from tasks.gate.rule_tables import RuleRow, verdict_words
 from tasks.gate.rules import decide, hold_unranked
+from tasks.gate.tables import RuleRow, verdict_words
 from tests.tasks.gate.test_page import HALVES, unranked
 from tests.tasks.gate.test_rules import SETTINGS, USERS, inputs, ranking
 
