@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PICTURES, default=list(USUAL))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the retraining")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is ended
     with tempfile.TemporaryDirectory(prefix="recsys-pictures-") as name, sync_playwright() as playwright:
         folder = Path(name)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -75,6 +76,8 @@ def _of_a_run(folder: Path, page: Page, wanted: list[str], settings: list[str]) 
             page.goto(f"{server}/v2/deployments/deployment/{deployment}/run")
             page.get_by_role("button", name="Submit").wait_for()
             _photograph(page, "prefect-form")
+        if wanted == ["prefect-form"]:
+            return
         with _process([*prefect, "worker", "start", "--pool", "recsys"], environment, folder / "worker.log"):
             answer = httpx.post(f"{server}/api/deployments/{deployment}/create_flow_run", json={"state": {"type": "SCHEDULED"}})
             run = answer.raise_for_status().json()["id"]
@@ -136,18 +139,18 @@ def _recsys(arguments: list[str], environment: Mapping[str, str]) -> None:
 
 @contextmanager
 def _process(command: list[str], environment: Mapping[str, str], log: Path) -> Iterator[None]:
-    """Run a process, and end it with the block."""
+    """Run a process, and end it and all that it started with the block."""
     with log.open("wb") as file:
         started = subprocess.Popen(command, env=dict(environment), cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
     try:
         yield
     finally:
         started.send_signal(signal.SIGTERM)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             started.wait(timeout=60)
-        except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):  # what it started and did not end, and itself if it does not obey
             os.killpg(started.pid, signal.SIGKILL)
-            started.wait()
+        started.wait()
 
 
 def _wait(ready: Callable[[], bool], what: str) -> None:
