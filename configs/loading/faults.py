@@ -53,10 +53,15 @@ def describe(error: ValidationError, model: type[BaseModel], files: str, single:
             sentence = f"{key}: {said}{given}." if key else f"{said}."
         sentences.setdefault(origin, []).append(sentence)
     return " ".join(
-        f"{'The settings' if origin == 'the settings' else origin} cannot be used: {' '.join(said[:MOST_FAULTS])}"
+        f"{_opening(origin)} cannot be used: {' '.join(said[:MOST_FAULTS])}"
         + (f" There are {len(said) - MOST_FAULTS:,} more." if len(said) > MOST_FAULTS else "")
         for origin, said in sentences.items()
     )
+
+
+def _opening(origin: str) -> str:
+    """Return the source as the first words of a sentence. A file or a variable keeps its letters."""
+    return f"The{origin[3:]}" if origin.startswith("the ") else origin
 
 
 def section_with(model: type[BaseModel], key: str) -> str | None:

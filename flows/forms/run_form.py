@@ -60,7 +60,7 @@ class RunForm(Generic[Model]):
         fields = {key: value for key, value in given.items() if key in self.common or "." in key}
         below = {key: value for key, value in given.items() if key not in {*fields, "preset", "advanced"}}
         filled = [Given("the form", key, value) for key, value in fields.items() if value is not None]
-        typed = [Given("advanced", key, value) for key, value in self._leaves(advanced)]
+        typed = [Given("the field advanced", key, value) for key, value in self._leaves(advanced)]
         return settings_of_run(self.model, below, None if preset == NO_PRESET else preset, [*filled, *typed])
 
     def schema(self, whole: Schema, resolve: Callable[[Schema], Schema]) -> Schema:

@@ -60,11 +60,11 @@ def test_advanced_takes_the_keys_of_the_command_line_and_sections() -> None:
         ({"preset": "../best"}, "There is no preset '../best'. "),
         (
             {"advanced": {"models.ss4rec.wdth": 8}},
-            "Advanced cannot be used: models.ss4rec.wdth is not a setting; did you mean width?",
+            "The field advanced cannot be used: models.ss4rec.wdth is not a setting; did you mean width?",
         ),
         (
             {"advanced": {"promotion": {"alpha": 3}}},
-            "Advanced cannot be used: promotion.alpha: Input should be less than 1 (given 3).",
+            "The field advanced cannot be used: promotion.alpha: Input should be less than 1 (given 3).",
         ),
         ({"advanced": [1]}, "advanced must hold settings by their keys, such as"),
         ({"data.source": "ml-9"}, "The form cannot be used: data.source: Input should be 'ml-100k', "),
