@@ -113,5 +113,7 @@ def test_a_promotion_keeps_the_gate_of_the_version_unless_the_form_names_a_part_
 
 
 def test_a_misspelt_setting_fails_the_run_in_one_sentence() -> None:
-    with pytest.raises(SettingsError, match=r"^The field advanced cannot be used: promotion.alpah is not a setting; did you mean alpha\?$"):
+    with pytest.raises(
+        SettingsError, match=r"^The field advanced cannot be used: promotion.alpah is not a setting; did you mean alpha\?$"
+    ):
         promote.validate_parameters({"version": "v", "settings": {"advanced": {"promotion.alpah": 0.2}}})
