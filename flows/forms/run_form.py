@@ -24,7 +24,9 @@ __all__ = ["RunForm", "first_sentence"]
 Model = TypeVar("Model", bound=Settings)
 Schema = dict[str, Any]
 NO_PRESET = "default"
-ADVANCED = 'All other settings, by the keys of `recsys config show`, such as `{"store.attempts": 2}`. They count above the fields before.'
+ADVANCED = (
+    'All other settings, by the keys that "recsys config show" lists, such as {"store.attempts": 2}. They beat the fields above.'
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class RunForm(Generic[Model]):
         return {"type": "object", "properties": shown, "patternProperties": whole.get("patternProperties", {}) | hidden}
 
     def _preset(self) -> Schema:
-        said = "; ".join(f"**{name}**: {about_preset(name)}" for name in self.presets if name != NO_PRESET)
+        said = "; ".join(f"{name}: {about_preset(name)}" for name in self.presets if name != NO_PRESET)
         description = f"Settings that belong together. {said}."
         return {"type": "string", "enum": self.presets, "default": NO_PRESET, "title": "Preset", "description": description}
 
@@ -136,6 +138,10 @@ def _resolved(schema: Schema, resolve: Callable[[Schema], Schema]) -> Schema:
 
 
 def first_sentence(text: str) -> str:
-    """Return the first sentence of a description, as Markdown for the Prefect UI. Angle brackets are escaped, because it would read them as HTML."""
+    """Return the first sentence of a description as plain text.
+
+    One of Prefect's two user interfaces shows Markdown as it is written, and the other one reads angle brackets as HTML. Therefore
+    code has no backticks, and `<bucket>` becomes BUCKET.
+    """
     first = re.split(r"(?<=\.)\s+(?=[A-Z`])", " ".join(text.split()), maxsplit=1)[0]
-    return re.sub(r"`[^`]*`|<", lambda found: found[0] if found[0] != "<" else r"\<", first)
+    return re.sub(r"<(\w+)>", lambda found: found[1].upper(), first.replace("`", ""))

@@ -82,9 +82,7 @@ def test_a_bad_value_is_refused_in_one_sentence_that_names_its_place(given: dict
     assert "\n" not in str(refused.value)
 
 
-def test_a_description_is_one_sentence_whose_angle_brackets_are_shown() -> None:
-    assert (
-        first_sentence("A folder or s3://<bucket>/<prefix>\nfor files. If empty, none.")
-        == r"A folder or s3://\<bucket>/\<prefix> for files."
-    )
-    assert first_sentence("Address: `file:<folder>`.") == "Address: `file:<folder>`."
+def test_a_description_is_one_plain_sentence_that_both_user_interfaces_show_alike() -> None:
+    said = first_sentence("A folder or s3://<bucket>/<prefix>\nfor files. If empty, none.")
+    assert said == "A folder or s3://BUCKET/PREFIX for files."
+    assert first_sentence("Address: `file:<folder>`.") == "Address: file:FOLDER."
