@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from uuid import UUID
 
+from prefect.client.orchestration import get_client
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Running
 from pydantic import Field
 
 from configs.settings import PromotionSettings
@@ -50,6 +54,7 @@ def ask_for_approval(decision: Decision, settings: PromotionSettings) -> Decisio
             key=f"approve-{decision.challenger.lower()}-{decision.champion_number}",  # a key pauses a run once
         )
     except FlowPauseTimeout:
+        _run_on()
         log.warning(
             "nobody answered; approve later with `recsys model promote %s --set model_name=%s`",
             decision.challenger,
@@ -63,3 +68,9 @@ def ask_for_approval(decision: Decision, settings: PromotionSettings) -> Decisio
         return replace(decision, outcome="promoted", approval=approval)
     reason = f"{who} rejected it{': ' + approval.note if approval.note else ''}."
     return replace(decision, outcome="held", reasons=[*decision.reasons, reason], approval=approval)
+
+
+def _run_on() -> None:
+    """Let the run go on, as it does if nobody answers: the server would make it fail, because it was paused for too long."""
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(UUID(str(flow_run.id)), Running(message="Nobody answered in time."), force=True)
