@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,26 +100,24 @@ def test_three_questions_are_answered_in_two_clicks(server: dict[str, str], held
     expect(page.get_by_text("Held", exact=True).first).to_be_visible()
     shot(page, f"run{ui.replace('/', '-')}")
     # Two clicks: the summary.
-    with page.context.expect_page() as opened:  # the UI opens links of a log in a new tab
-        page.get_by_role("link", name="/artifacts/artifact/").first.click()
-    summary = opened.value
-    summary.set_viewport_size({"width": 1280, "height": 1000})
-    for question, answer in (
-        ("Was it promoted?", "No."),
-        ("Is the data all right?", "Yes."),
-        ("What did it cost?", "No machine was rented."),
-        ("What next?", "stays champion"),
+    link = page.get_by_role("link", name="/artifacts/artifact/").first
+    link.evaluate("each => each.removeAttribute('target')")  # the UI opens it in a new tab
+    link.click()
+    for said in (
+        r"Was it promoted\? No\. NDCG@10 0\.",
+        r"Is the data all right\? Yes\.",
+        r"What did it cost\? No machine was rented\.",
+        r"What next\? \w+ stays champion",
     ):
-        expect(summary.locator("p", has_text=question).first).to_contain_text(answer)
-    curve = summary.locator("img[src^='data:image/png']").first
+        expect(page.locator("body")).to_contain_text(re.compile(said))
+    curve = page.locator("img[src^='data:image/png']").first
     expect(curve).to_be_visible()
     assert curve.evaluate("each => each.naturalWidth") > 300, "the browser has drawn it"
-    expect(summary.get_by_role("link", name="The decision, with every figure")).to_have_attribute(
+    expect(page.get_by_role("link", name="The decision, with every figure")).to_have_attribute(
         "href", f"http://pages.example.org/pages/models/movie-ranker/{version_of(held)}/report.html"
     )
-    assert summary.evaluate(WIDE) and max(summary.evaluate(WIDE)) == 0, "a table is cut off at the right"
-    shot(summary, f"summary{ui.replace('/', '-')}")
-    summary.close()
+    assert page.evaluate(WIDE) and max(page.evaluate(WIDE)) == 0, "a table is cut off at the right"
+    shot(page, f"summary{ui.replace('/', '-')}")
 
 
 def version_of(held: dict[str, Any]) -> str:
