@@ -89,7 +89,7 @@ def live_progress(key: str, description: str) -> Iterator[Callable[[float, str],
 def page_lines(pages: Mapping[str, str | None], store: StoreSettings) -> str:
     """Return one line for each stored page: a link if `store.pages_url` says where it is served, else the command that opens it.
 
-    A store address itself is no link: a browser does not follow s3:// addresses, nor file:// addresses from a page of the server.
+    Store addresses are not links: a browser does not follow s3:// addresses, nor file:// addresses from a page of the server.
     """
     lines = []
     for name, address in pages.items():

@@ -285,7 +285,7 @@ def test_every_address_that_is_shown_leads_somewhere(site: Site, runs: list[dict
     names = {run["id"]: run["name"] for run in site.ask("POST", "flow_runs/filter", json={"limit": 200})}
     summaries = {address for address in pages if "/artifacts/artifact/" in address}
     known = {artifact["id"] for artifact in everything.values()}
-    assert summaries and {address.rsplit("/", 1)[1] for address in summaries} <= known, "an address that is no summary"
+    assert summaries and {address.rsplit("/", 1)[1] for address in summaries} <= known, "an address that belongs to nothing known"
     pages -= summaries
     assert pages and {address.rsplit("/", 1)[1] for address in pages} <= set(names), "an address that is not the page of a run"
     for address in sorted(pages):
