@@ -102,9 +102,8 @@ class ServingApp(FastAPI):
 def _known(model: ServedModel) -> Known:
     """Return what the examples of a version are made of: its two most popular items."""
     popular = model.catalogue.popularity.argsort()[::-1]
-    return Known(
-        model.version, model.described[popular[0]], model.described[popular[min(1, len(popular) - 1)]], model.catalogue.schema
-    )
+    first, second = (model.described[popular[min(place, len(popular) - 1)]] for place in (0, 1))
+    return Known(model.version, first, second, model.catalogue.schema, model.model.kind)
 
 
 @asynccontextmanager

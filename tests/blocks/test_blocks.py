@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks.shell_session import shown_json
 from configs.errors import RecsysError
-from configs.kinds import register
+from configs.kinds import register, registry
 from configs.loading import settings_in
 from configs.serving import DemoSettings, ExperimentFile, RuleFile, ServingSettings
 from configs.settings import RetrainSettings
@@ -52,8 +52,9 @@ def examples() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Provide a folder for the files of a page. Modules in it can be imported."""
+    """Provide a folder for the files of a page. Modules in it can be imported, and the plugins in them are forgotten afterwards."""
     modules = set(sys.modules)
+    monkeypatch.setattr(registry, "_named", dict(registry._named))
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
     for name in set(sys.modules) - modules:

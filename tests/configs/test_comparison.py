@@ -43,7 +43,7 @@ def test_popularity_draws_nothing_and_runs_once() -> None:
         ("seeds=[1, 1]", "seeds [1, 1] must be distinct"),
         ("seeds=[]", "seeds: Tuple should have at least 1 item"),
         ("resamples=100", "none of 6 tests could be significant at 0.05: raise resamples to at least 119"),
-        ("dataset=ml-100k", "dataset: String should match pattern"),
+        ("dataset=a/b/c", "dataset: String should match pattern"),
         ("id=../x", "id: String should match pattern"),
     ],
 )

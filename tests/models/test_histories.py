@@ -50,7 +50,7 @@ def test_another_or_an_incomplete_file_is_refused(tmp_path: Path, content: bytes
     path = tmp_path / "h"
     write_histories(path, *arrays([(9, 1, 1), (3, 2, 2)]), most=9)
     path.write_bytes(path.read_bytes()[:-1] if content is None else content)
-    with pytest.raises(VersionCorruptError, match="no complete file of histories"):
+    with pytest.raises(VersionCorruptError, match="not a complete file of histories"):
         Histories.open(path, "h")
     with pytest.raises(VersionCorruptError, match="cannot be read"):
         Histories.open(tmp_path / "none", "h")

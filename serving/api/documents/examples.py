@@ -17,12 +17,13 @@ OTHER = ItemDescription(50, "Star Wars", 1977, ["Action", "Adventure", "Sci-Fi"]
 
 
 class Known(NamedTuple):
-    """What examples are made of: a version, and two of its items."""
+    """What examples are made of: a version, the kind of its model, and two of its items."""
 
     version: str = VERSION
     first: ItemDescription = FILM
     second: ItemDescription = OTHER
     schema: DataSchema = DataSchema()
+    kind: str = "sequential"
 
 
 class Operation(NamedTuple):
@@ -132,7 +133,7 @@ class Examples:
         served = {
             "version": known.version,
             "role": "champion",
-            "kind": "ss4rec",
+            "kind": known.kind,
             "promotion": 3,
             "items": 1682,
             "state_bytes": 4096,

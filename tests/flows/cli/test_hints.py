@@ -17,6 +17,7 @@ from flows.cli import main as cli
 from flows.cli.old_names import OLD_NAMES
 from flows.cli.options import models
 from infra.storage.local import LocalStore
+from infra.version_names import short_version
 from tests.flows.cli.test_main import ALL, commands, recsys
 from tests.tasks.stored import NAME, sealed
 
@@ -102,5 +103,8 @@ def test_after_a_held_first_run_the_hint_is_not_to_run_it_again(
     given = ["--set", f"store.url=file:{tmp_path}/store", "--set", f"model_name={NAME}"]
     assert recsys("model", "list", *given) == 0
     (hint,) = HINT.findall(capsys.readouterr().out)
-    assert ref.version in hint and shlex.split(hint)[1:3] == ["model", "show" if ref.outcome == "held" else "promote"]
+    assert short_version(ref.version) in hint and shlex.split(hint)[1:3] == [
+        "model",
+        "show" if ref.outcome == "held" else "promote",
+    ]
     parser.main(shlex.split(hint)[1:], prog_name="recsys", standalone_mode=False)
