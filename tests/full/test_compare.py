@@ -36,7 +36,7 @@ def runs_in(folder: Path) -> set[str]:
 
 def test_runs_go_to_a_dask_cluster(server: Environment, tmp_path: Path) -> None:
     config_of(tmp_path, runner="dask", seeds=[1, 2])
-    done = run([RECSYS, "study", "compare", "-c", "compare.yaml", "--json", "out.json"], server, tmp_path)
+    done = run([RECSYS, "study", "compare", "-c", "compare.yaml", "--json", "out.json", "--verbose"], server, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Creating a new Dask cluster" in done.stderr
     assert runs_in(tmp_path) == {"popularity-1", "ncf-1", "ncf-2", "ss4rec-1", "ss4rec-2"}

@@ -17,6 +17,7 @@ import yaml
 
 from configs.errors import StoreUnavailableError
 from configs.studies import SearchSettings
+from infra.version_names import short_version
 from tasks.search import conclude_study, open_study, run_trials
 from tests import synthetic
 from tests.doubles.live_prefect import migrated_database
@@ -152,7 +153,7 @@ def test_a_run_whose_worker_is_killed_says_so_and_the_next_one_ends_in_the_gate(
     assert states.count("complete") + states.count("pruned") == begun + 2 and "running" not in states
     assert (
         summary["challenge"]["decision"]["outcome"] in second.stdout
-        and summary["challenge"]["version"]["version"] in second.stdout
+        and short_version(summary["challenge"]["version"]["version"]) in second.stdout
     )
 
 
