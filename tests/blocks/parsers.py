@@ -81,7 +81,7 @@ def _python(command: Command, folder: Path) -> None:
     """`python -m MODULE ...` or `python FILE ...`: options are parsed by the module's own parser."""
     if command.words[1] != "-m":
         if not (ROOT / command.words[1]).exists():
-            raise Unfit(f"there is no file {command.words[1]}")
+            raise Unfit(f"the file {command.words[1]} does not exist")
         return
     module, arguments = command.words[2], list(command.words[3:])
     if importlib.util.find_spec(module) is None:
@@ -185,7 +185,7 @@ def _files_exist(command: Command, folder: Path) -> None:
     """Files of this repository that an argument names exist."""
     for word in command.words[1:]:
         if re.match(r"(?:infra|examples|configs|docs|benchmarks|requirements)/", word) and not (ROOT / word).exists():
-            raise Unfit(f"there is no file {word}")
+            raise Unfit(f"the file {word} does not exist")
 
 
 def _prefect(command: Command, folder: Path) -> None:

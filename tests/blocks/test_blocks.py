@@ -172,7 +172,7 @@ def test_commands_that_no_sandbox_runs_have_a_test_of_their_own() -> None:
         ("```sh\npip install 'movielens-recsys[demos]'\n```", "no extra demos"),
         ("```sh\ncurl localhost:8000/v1/recommendation\n```", "no route GET /v1/recommendation"),
         ("```sh\ncurl localhost:8000/v1/recommendations -H 'content-type: application/json' -d '{\"user\": 42}'\n```", "user"),
-        ("```sh\nsh infra/compose/make-secret\n```", "there is no file"),
+        ("```sh\nsh infra/compose/make-secret\n```", "does not exist"),
         ("```sh\nfrobnicate\n```", "no test knows the program"),
         ("```sh\n# nothing\n```", "without a command"),
         ("```yaml\nchallengr: ncf\n```", "did you mean challenger"),

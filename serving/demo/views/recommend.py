@@ -65,7 +65,7 @@ def show(context: Context) -> None:
 
 
 def _show_history(loaded: LoadedVersion, asked: Asked) -> None:
-    """Show the latest events that the model is told of."""
+    """Show the latest events that the model sees."""
     nouns, total = loaded.nouns, len(asked.events.times)
     if not total:
         st.subheader("No history yet")

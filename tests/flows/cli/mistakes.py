@@ -76,7 +76,7 @@ MISTAKES: dict[str, list[Mistake]] = {
         Mistake("A required argument is missing", "model show", status=2),
         Mistake("A required option is missing", "data remove --user 1", status=2),
         Mistake("A port is out of range", "serve --port 99999", status=2),
-        Mistake("A command is told to be both quiet and verbose", "model list -q -v", status=2),
+        Mistake("A command gets both --quiet and --verbose", "model list -q -v", status=2),
         Mistake("The result should go into a folder that does not exist", "retrain --json out/result.json"),
         Mistake("The result should go onto a full disk", "config show --json /dev/full"),
     ],

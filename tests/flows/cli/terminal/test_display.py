@@ -14,7 +14,7 @@ from infra.progress import Step
 
 
 class Clock:
-    """A clock that moves when it is told to."""
+    """A clock that only the test moves."""
 
     now = 1000.0
 
