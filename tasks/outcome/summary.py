@@ -64,7 +64,7 @@ def summary_markdown(found: Retraining, links: str) -> str:
         f"## {outcome_words(decision.outcome)}: {_told(f'{version.name} {version.version}')}",
         f"**Was it promoted?** {yes}. {_told(answers.verdict)}",
         "\n".join(f"- {_told(reason)}" for reason in [*decision.reasons, *decision.warnings]),
-        f"**Is the data all right?** {'Look at it' if drifted else 'Yes'}. {_told(answers.data)}",
+        f"**Is the data all right?** {'No, it has changed' if drifted else 'Yes'}: {_told(answers.data.partition(': ')[2])}",
         "\n".join(f"- {_told(reason)}" for reason in (found.drift.reasons if found.drift and drifted else [])),
         f"**What did it cost?** {_told(answers.cost)}",
         f"**What next?** {_capital(next_in_markdown(decision))}",

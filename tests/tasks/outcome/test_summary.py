@@ -65,7 +65,7 @@ def test_the_summary_has_the_answers_the_curve_the_rules_and_what_to_do_next(hel
     assert text.startswith("## ✗ Held: ranker 20261129T121055Z\n")
     for question in (
         "Was it promoted?** No.",
-        "Is the data all right?** Yes.",
+        "Is the data all right?** Yes: 2,000 events",
         "What did it cost?**",
         "What next?** Old stays champion",
     ):
