@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from time import monotonic, sleep
 
 import pytest
 from rich.console import Console
@@ -11,6 +12,8 @@ from rich.console import Console
 import flows.cli.terminal.display as module
 from flows.cli.terminal.display import READY, LiveLine, PlainLines, in_words
 from infra.progress import Step
+
+SPEAK_UP = PlainLines._speak_up  # tests/flows/cli/conftest.py replaces it
 
 
 class Clock:
@@ -128,3 +131,18 @@ def test_the_live_line_makes_way_for_the_result(clock: Clock, monkeypatch: pytes
 )
 def test_durations_are_said_as_people_say_them(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
+
+
+def test_a_command_that_says_nothing_for_long_says_by_itself_that_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(PlainLines, "_speak_up", SPEAK_UP)
+    monkeypatch.setattr(module, "FIRST_LINE_S", 0.0)
+    display, printed, end = PlainLines(), "", monotonic() + 60
+    display.begin("etl")
+    while "etl: " not in printed and monotonic() < end:
+        sleep(0.1)
+        printed += capsys.readouterr().err
+    display.end("etl")
+    display.close()
+    assert " so far" in printed
