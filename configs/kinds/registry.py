@@ -36,6 +36,10 @@ BUILT_IN = {
     "ss4rec": "models.ss4rec:SPEC",
     "ncf": "models.ncf:SPEC",
     "popularity": "models.popularity:SPEC",
+    "popular_lately": "models.popular_lately:SPEC",
+    "markov": "models.markov:SPEC",
+    "itemknn": "models.itemknn:SPEC",
+    "ease": "models.ease:SPEC",
     "recbole": "models.recbole_bridge:SPEC",
 }
 """Where the spec of each kind of this project is. Its package names it too; everything else asks this registry."""

@@ -13,7 +13,7 @@ from models.training import judged_once, read_model, write_model
 
 
 class ItemKNN(Recommender):
-    name, sequential = "itemknn", False
+    name, sequential = "my_itemknn", False
 
     def __init__(self, settings: ItemKNNSettings):
         self._settings = settings

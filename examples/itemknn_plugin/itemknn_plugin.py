@@ -16,10 +16,10 @@ class ItemKNNSettings(Settings):
 
 
 SPEC = ModelSpec(
-    kind="itemknn",
+    kind="my_itemknn",
     settings=ItemKNNSettings,
     recommender="itemknn_model:ItemKNN",
-    label="ItemKNN",
+    label="My ItemKNN",
     seeded=False,
     space={"neighbours": Parameter(low=10, high=300, log=True), "shrink": Parameter(low=0.0, high=100.0)},
 )

@@ -38,7 +38,7 @@ ELSEWHERE = (
     Elsewhere(r"recsys demo", "needs a browser to be of use", "tests/full/serving/test_demo.py"),
     Elsewhere(r"recsys setup|prefect (?:server|worker)|PREFECT_API_URL", "needs a Prefect server of its own", "tests/full/prefect_server/test_setup.py"),
     Elsewhere(r"python -m benchmarks", "measures for minutes", "tests/benchmarks/test_commands.py"),
-    Elsewhere(r"challenger=(?:recbole|sasrec|itemknn|mine)|-c mine\.yaml|,recbole\]|model check|_plugin", "installs a plugin", "tests/full/plugins/test_examples.py"),
+    Elsewhere(r"challenger=(?:recbole|sasrec|my_itemknn|mine)|-c mine\.yaml|,recbole\]|model check|_plugin", "installs a plugin", "tests/full/plugins/test_examples.py"),
     Elsewhere(r"evidently ui", "is Evidently's own server", "tests/flows/test_monitor.py"),
     Elsewhere(r"-c promotion", "waits for the answer of a person", "tests/flows/test_approval.py"),
     Elsewhere(r"recsys experiment|experiments\.yaml", "needs files of exposures and outcomes", "tests/flows/cli/test_experiment.py"),

@@ -36,9 +36,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "batch_size": 64,
         "dropout": 0.1,
     },
-    "itemknn": {"neighbours": 6, "shrink": 0},
+    "my_itemknn": {"neighbours": 6, "shrink": 0},
 }
-SEARCHED = {"sasrec": {"dropout": {"choices": [0.1, 0.3]}}, "itemknn": {"neighbours": {"choices": [5, 20]}}}
+SEARCHED = {"sasrec": {"dropout": {"choices": [0.1, 0.3]}}, "my_itemknn": {"neighbours": {"choices": [5, 20]}}}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,3 @@
+from .matrix import catalogue_counts, gram_rows, item_matrix
+
+__all__ = ["catalogue_counts", "gram_rows", "item_matrix"]
