@@ -14,7 +14,7 @@ import yaml
 from prefect.flows import load_flow_from_entrypoint
 
 from flows.cli.main import main
-from infra.prefect_server import DRIFT_DETECTED, DRIFT_WITHOUT_DATA, model_resource
+from infra.prefect_server import CHAMPION_AGES, DRIFT_DETECTED, DRIFT_WITHOUT_DATA, RETRAINING_DUE, model_resource
 from infra.runpod import RunPodCredentials
 from infra.runpod.launcher import main as launch
 from infra.runpod.order import LAUNCHER
@@ -78,4 +78,5 @@ def test_blocks_and_automations_of_a_server_are_found() -> None:
         RunPodCredentials.get_block_type_slug() == "runpod-credentials" and RunPodCredentials.__module__ == "infra.runpod.block"
     )
     assert (DRIFT_DETECTED, DRIFT_WITHOUT_DATA) == ("recsys.drift.detected", "recsys.drift.without_data")
+    assert (RETRAINING_DUE, CHAMPION_AGES) == ("recsys.retraining.due", "recsys.freshness.ends")
     assert model_resource("m")["prefect.resource.id"] == "recsys.model.m"

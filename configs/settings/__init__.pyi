@@ -13,7 +13,7 @@ from .evaluation import EvaluationSettings, ProtocolId
 from .export import ExportPart, ExportSettings
 from .landing import LandingSettings
 from .models import ModelSettings, NCFSettings, PopularitySettings, SS4RecSettings
-from .monitoring import DriftSettings, MonitoringSettings
+from .monitoring import DriftSettings, DueSettings, MonitoringSettings, PolicySettings
 from .promotion import SLICES, FloorSettings, PromotionSettings
 from .report import ReportSettings, ValueSettings
 from .retention import RetentionSettings
@@ -28,6 +28,7 @@ __all__ = [
     "ColumnSettings",
     "DataSettings",
     "DriftSettings",
+    "DueSettings",
     "EtlSettings",
     "EvaluationSettings",
     "ExportPart",
@@ -40,6 +41,7 @@ __all__ = [
     "MonitoringSettings",
     "NCFSettings",
     "NounSettings",
+    "PolicySettings",
     "PopularitySettings",
     "PromotionSettings",
     "ProtocolId",

@@ -1,4 +1,5 @@
-"""Settings of monitoring: the drift checks on new events, the data they compare, and where the results are shown."""
+"""Settings of monitoring: the drift checks on new events, the data they compare, where the results are shown, and when a model is
+trained again."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from pydantic import Field, model_validator
 
 from configs.base import Settings, Share
 
-__all__ = ["DriftSettings", "MonitoringSettings"]
+__all__ = ["DriftSettings", "DueSettings", "MonitoringSettings", "PolicySettings"]
 
 
 class DriftSettings(Settings):
@@ -75,3 +76,37 @@ class MonitoringSettings(Settings):
     empty, no snapshots are written."""
     drawn_rows: int = Field(default=10_000, ge=100)
     """Maximum number of rows of the slice, and of the reference, that Evidently draws."""
+
+
+class PolicySettings(Settings):
+    """Retrain if any of these conditions holds. Without a condition, the model is never retrained."""
+
+    every: Literal["week", "month"] | None = None
+    """Retrain once per calendar week (from Monday) or month: at the first look in a later week or month than the last training. If
+    empty, time alone does not trigger a retraining."""
+    on_drift: bool = False
+    """Retrain if the newest events have drifted from the champion's reference."""
+    volume: float | None = Field(default=None, gt=0)
+    """Retrain if the number of new events reaches this multiple of the last training's events: 0.25 is a quarter as many. If
+    empty, volume does not trigger a retraining."""
+    decay: float | None = Field(default=None, gt=0, le=1)
+    """Retrain if the champion's live NDCG@10 is below that of its holdout by this share, and chance does not explain the loss. If
+    empty, live quality does not trigger a retraining."""
+    least_days: float = Field(default=0.0, ge=0)
+    """Minimum number of days between two trainings, whatever the other conditions."""
+    most_days: float | None = Field(default=None, gt=0)
+    """Retrain if the last training is this many days ago. If empty, age does not trigger a retraining."""
+
+
+class DueSettings(Settings):
+    """Whether monitoring starts a retraining."""
+
+    policy: PolicySettings | None = None
+    """Conditions of a retraining that monitoring starts. They replace the deployment's weekly schedule. If empty, the schedule
+    stays, and monitoring starts a retraining on drift."""
+    budget_usd_month: float | None = Field(default=None, gt=0)
+    """Maximum cost in USD of the rented machines of one calendar month (UTC). Monitoring starts no retraining that would probably
+    exceed it. If empty, there is no limit."""
+    max_age_s: int | None = Field(default=None, ge=1)
+    """Promised maximum age of the champion in seconds, since its training. People are alerted when a tenth of it is left. If
+    empty, nothing is promised."""

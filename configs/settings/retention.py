@@ -17,7 +17,8 @@ class RetentionSettings(Settings):
     keep_champions: int = Field(default=3, ge=0)
     """Number of previous champions that are kept: those that the next rollbacks would return to."""
     keep_pages: int = Field(default=30, ge=0)
-    """Number of newest drift measurements of each dataset whose pages are kept. The figures of all measurements stay."""
+    """Number of newest drift measurements of each dataset, and of answers to whether a retraining of the model is due, whose pages
+    are kept. The figures of all stay."""
     keep_runs: int = Field(default=30, ge=0)
     """Number of newest run folders of Weights & Biases in work_dir that are kept. Older ones are deleted whether or not they were
     synced."""

@@ -18,7 +18,7 @@ from configs.settings.evaluation import EvaluationSettings
 from configs.settings.export import ExportSettings
 from configs.settings.landing import LandingSettings
 from configs.settings.models import ModelSettings
-from configs.settings.monitoring import DriftSettings, MonitoringSettings
+from configs.settings.monitoring import DriftSettings, DueSettings, MonitoringSettings
 from configs.settings.promotion import PromotionSettings
 from configs.settings.report import ReportSettings, ValueSettings
 from configs.settings.retention import RetentionSettings
@@ -71,6 +71,7 @@ class RetrainSettings(Settings):
     store: StoreSettings = StoreSettings()
     tracking: TrackingSettings = TrackingSettings()
     training: TrainingPlaceSettings = TrainingPlaceSettings()
+    when: DueSettings = DueSettings()
     retention: RetentionSettings = RetentionSettings()
     export: ExportSettings = ExportSettings()
     work_dir: Path = Path(".recsys/work")

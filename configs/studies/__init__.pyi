@@ -1,11 +1,10 @@
 from .comparison import CompareSettings, EntrySettings
-from .replay import PolicySettings, ReplaySettings, ScenarioName, ShiftSettings
+from .replay import ReplaySettings, ScenarioName, ShiftSettings
 from .search import Pruning, SearchSettings
 
 __all__ = [
     "CompareSettings",
     "EntrySettings",
-    "PolicySettings",
     "Pruning",
     "ReplaySettings",
     "ScenarioName",

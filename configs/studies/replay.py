@@ -13,6 +13,7 @@ from configs.renames import section_with_current_names
 from configs.settings import (
     ModelSettings,
     MonitoringSettings,
+    PolicySettings,
     ReportSettings,
     RetrainSettings,
     SS4RecSettings,
@@ -20,26 +21,11 @@ from configs.settings import (
 )
 from configs.significance import HourlyPrice, StatisticsSettings, least_resamples
 
-__all__ = ["PolicySettings", "ReplaySettings", "ScenarioName", "ShiftSettings"]
+__all__ = ["ReplaySettings", "ScenarioName", "ShiftSettings"]
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"
 MOST_NAME = 63  # characters of a model's name
 ScenarioName = Literal["genre-surge", "bot-users", "rating-scale", "milliseconds", "feed-outage", "partial-outage"]
-
-
-class PolicySettings(Settings):
-    """Retrain after a slice if any of these conditions holds. Without a condition, the model is never retrained."""
-
-    every: Literal["week", "month"] | None = None
-    """Retrain once per calendar week (from Monday) or month: after the first slice that ends in a later week or month than the
-    last training. If empty, time alone does not trigger a retraining."""
-    on_drift: bool = False
-    """Retrain if the slice has drifted from the champion's reference."""
-    volume: float | None = Field(default=None, gt=0)
-    """Retrain if the number of new events reaches this multiple of the last training's events: 0.25 is a quarter as many. If
-    empty, volume does not trigger a retraining."""
-    least_days: float = Field(default=0.0, ge=0)
-    """Minimum number of days between two trainings, whatever the other conditions."""
 
 
 class ShiftSettings(Settings):

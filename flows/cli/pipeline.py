@@ -123,7 +123,9 @@ def monitor(dataset: Dataset = None, config: Config = None, set_: Set = None, js
     from flows.monitor import monitor as flow
 
     with stage("drift"):
-        result = flow(dataset, settings.model_name, settings.data, settings.drift, settings.store, settings.monitoring)
+        result = flow(
+            dataset, settings.model_name, settings.data, settings.drift, settings.store, settings.monitoring, settings.when
+        )
     write_json(json_file, result.to_dict())
     _print_drift(result)
 

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import Config, Dataset, Json, Set, needs_prefect, plain, records_table, say, settings_of, table, write_json
+from flows.cli.options import (
+    Config,
+    Dataset,
+    Json,
+    Set,
+    needs_prefect,
+    plain,
+    records_table,
+    say,
+    settings_of,
+    table,
+    writable,
+    write_json,
+    write_output,
+)
 from flows.cli.outcome import print_decision
 
 if TYPE_CHECKING:
@@ -83,6 +98,42 @@ def replay(config: Config = None, set_: Set = None, json_file: Json = None) -> N
     found = flow(settings)
     write_json(json_file, found.to_dict())
     _print_replay(found)
+
+
+@app.command()
+def adopt(
+    replay: Annotated[str, typer.Argument(help="Id of the replay.")],
+    policy: Annotated[str, typer.Argument(help="Name of the policy.")],
+    to: Annotated[
+        Path | None, typer.Option(callback=writable, help="Write the settings to this file instead of printing them.")
+    ] = None,
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """Let monitoring retrain by a policy that did well in a replay.
+
+    The result is a settings file for `recsys setup`, after your environment's own.
+
+    Example: recsys study adopt my-replay volume --to policy.yaml
+    """
+    import yaml
+
+    settings = settings_of(config, set_)
+    from tasks.replay import adopted_policy
+
+    found = adopted_policy(settings.store, replay, policy)
+    content = (
+        f"# The policy {found.name} of the replay {found.replay}: retrain {found.rule}.\n"
+        f"{yaml.safe_dump(found.environment(), sort_keys=False)}"
+    )
+    if to is None:
+        say(content.rstrip())
+    else:
+        write_output(to, content.encode())
+    if found.worth:
+        say(found.worth)
+    if to is not None:
+        say(f"`recsys setup -c {to}` takes the policy over. Give your environment's own file first, if it has one.")
 
 
 def _print_search(summary: SearchSummary) -> None:

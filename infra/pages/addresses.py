@@ -17,6 +17,7 @@ PAGE = re.compile(
         models/{NAME}/{NAME}/(?:report\.html|recsys_report\.html|decision\.json)
         | decisions/{NAME}/{NAME}/{NAME}\.(?:html|json)
         | drift/{NAME}/{NAME}/{NAME}\.(?:html|json)
+        | due/{NAME}/{NAME}\.(?:html|json)
         | runs/{NAME}/{NAME}/{NAME}\.json
         | audits/{NAME}/{NAME}/{NAME}\.json
         | comparisons/{NAME}/report\.(?:html|json)

@@ -1,13 +1,15 @@
-from .alerts import DRIFT_DETECTED, DRIFT_WITHOUT_DATA, NO_HEARTBEAT, model_resource
+from .alerts import CHAMPION_AGES, DRIFT_DETECTED, DRIFT_WITHOUT_DATA, NO_HEARTBEAT, RETRAINING_DUE, model_resource
 from .connection import make_ready, server_version
 from .environment import HEARTBEAT_S, EnvironmentSettings
 from .setup import left_over, set_up
 
 __all__ = [
+    "CHAMPION_AGES",
     "DRIFT_DETECTED",
     "DRIFT_WITHOUT_DATA",
     "HEARTBEAT_S",
     "NO_HEARTBEAT",
+    "RETRAINING_DUE",
     "EnvironmentSettings",
     "left_over",
     "make_ready",

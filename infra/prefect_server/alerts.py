@@ -1,5 +1,5 @@
-"""Automations of the Prefect server: what is reported to whom, which runs count as dead, which of them resume, and which drift
-starts a retraining.
+"""Automations of the Prefect server: what is reported to whom, which runs count as dead, which of them resume, and what starts a
+retraining.
 
 They run on the server. They can therefore report a run whose process has died, and a failing webhook does not affect any run.
 An existing automation of the same name is updated, but setup leaves it switched off if people have switched it off.
@@ -22,16 +22,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALERTS",
+    "CHAMPION_AGES",
     "DRIFT_DETECTED",
     "DRIFT_WITHOUT_DATA",
     "NO_HEARTBEAT",
     "RESUME",
     "RESUMED",
+    "RETRAIN",
+    "RETRAINING_DUE",
     "apply_automation",
-    "drift_automation",
+    "due_automation",
     "model_resource",
+    "name_of_old",
     "remove_automation",
-    "retrain_on_drift",
+    "retrain_when_due",
     "wanted_automations",
 ]
 
@@ -39,6 +43,10 @@ DRIFT_DETECTED = "recsys.drift.detected"
 DRIFT_WITHOUT_DATA = "recsys.drift.without_data"
 """Drift that training again cannot help with: a refused delivery, a feed that is silent or of another volume, slow drift that the
 renewed champions follow, or a dataset that the champion was trained on. It informs people, but starts no retraining."""
+RETRAINING_DUE = "recsys.retraining.due"
+"""Monitoring's answer that the model should be trained again. An automation starts the retraining."""
+CHAMPION_AGES = "recsys.freshness.ends"
+"""The champion is about to break the promised maximum age, or has broken it."""
 WATCHED: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.tag.watched", "prefect.resource.role": "tag"}
 RUN = "{{ flow.name }} {{ flow_run.name }}"
 LINK = "{{ flow_run|ui_url }}"
@@ -49,17 +57,19 @@ RESUMABLE: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.tag.res
 ONCE = timedelta(minutes=1)
 """A crash that is reported twice in this time starts the deployment once. A run that proves to be alive may crash soon after."""
 RESUME = "resume/resume"
+RETRAIN = "retrain/retrain"
 NO_HEARTBEAT = "No heartbeat for"
 """How the message of a run begins that was crashed because its heartbeats stopped. Its process may live: the server may have been
 away, or the clock of the run's machine, which dates the heartbeats, may be slow."""
-FAILED, LATE, ZOMBIE, DECIDED, DRIFTED = (
+FAILED, LATE, ZOMBIE, DECIDED, DRIFTED, AGES = (
     "recsys: a run failed",
     "recsys: a run is late",
     "recsys: a run without heartbeats is crashed",
     "recsys: a decision on a version",
     "recsys: drift",
+    "recsys: a champion gets too old",
 )
-ALERTS = (FAILED, LATE, ZOMBIE, DECIDED, DRIFTED, RESUMED)
+ALERTS = (FAILED, LATE, ZOMBIE, DECIDED, DRIFTED, AGES, RESUMED)
 
 
 def quoted(expression: str) -> str:
@@ -194,6 +204,13 @@ def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID], resume: UU
             f"{reasons}\n{{{{ event.payload.rows }}}} events, compared with the champion "
             f"{{{{ event.payload.champion or 'none' }}}}.\n{LINK}",
         ),
+        told(
+            AGES,
+            "The champion will soon be older than promised, or is already.",
+            {CHAMPION_AGES},
+            "{{ event.resource.name }}: the champion gets too old",
+            f"{quoted('event.payload.message|truncate(1200)')}\n{LINK}",
+        ),
     ]
 
 
@@ -226,21 +243,26 @@ def model_resource(model_name: str) -> dict[str, str]:
     return {"prefect.resource.id": f"recsys.model.{model_name}", "prefect.resource.name": model_name}
 
 
-def drift_automation(model_name: str) -> str:
-    """Return the name of the automation that retrains a model on drift."""
+def due_automation(model_name: str) -> str:
+    """Return the name of the automation that retrains a model when it is due."""
+    return f"retrain {model_name} when due"
+
+
+def name_of_old(model_name: str) -> str:
+    """Return the name that the automation had when only drift started a retraining."""
     return f"retrain {model_name} on drift"
 
 
-def retrain_on_drift(
-    model_name: str, deployment: str = "retrain/retrain", parameters: dict[str, Any] | None = None, *, enabled: bool = True
+def retrain_when_due(
+    model_name: str, deployment: str = RETRAIN, parameters: dict[str, Any] | None = None, *, enabled: bool = True
 ) -> Automation:
-    """Create or update the automation `retrain <model_name> on drift`.
+    """Create or update the automation `retrain <model_name> when due`.
 
-    A DRIFT_DETECTED event of the model then starts a run of the deployment. The function is idempotent: calling it again
+    A RETRAINING_DUE event of the model then starts a run of the deployment. The function is idempotent: calling it again
     changes nothing and never creates a second automation.
 
     Args:
-        model_name: The model whose drift starts the run.
+        model_name: The model whose monitoring starts the run.
         deployment: The deployment to run, as `flow/name`.
         parameters: Parameters of the run.
         enabled: Whether the automation is switched on.
@@ -254,22 +276,22 @@ def retrain_on_drift(
     from prefect.events.schemas.automations import EventTrigger, Posture
     from prefect.exceptions import ObjectNotFound
 
-    name = drift_automation(model_name)
+    name = due_automation(model_name)
     with get_client(sync_client=True) as client:
         try:
             found = client.read_deployment_by_name(deployment)
         except ObjectNotFound:
             raise DeploymentMissingError(
-                f"The Prefect server has no deployment {deployment}, so drift of {model_name} cannot start it. "
+                f"The Prefect server has no deployment {deployment}, so monitoring of {model_name} cannot start it. "
                 "`prefect --no-prompt deploy --all` creates one for each flow."
             ) from None
         known = client.read_automations_by_name(name)
     wanted = Automation(
         name=name,
-        description=f"Starts {deployment} when monitoring finds that events have drifted away from the champion of {model_name}.",
+        description=f"Starts {deployment} when monitoring finds that a retraining of {model_name} is due.",
         enabled=enabled,
         trigger=EventTrigger(
-            expect={DRIFT_DETECTED},
+            expect={RETRAINING_DUE},
             match={"prefect.resource.id": model_resource(model_name)["prefect.resource.id"]},
             posture=Posture.Reactive,
             threshold=1,

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from configs.errors import SettingsError
 from configs.loading import merged
+from infra.prefect_server.alerts import RETRAIN
 from infra.prefect_server.crons import cron_fault
 from infra.prefect_server.environment import EnvironmentSettings
 
@@ -197,8 +198,13 @@ def _differing(current: DeploymentResponse, wanted: Definition) -> list[str]:
 
 
 def _schedules(entry: dict[str, Any], full_name: str, environment: EnvironmentSettings) -> dict[str, dict[str, Any]]:
-    """Return the schedules by slug. If the environment sets a cron, it replaces all schedules of the entry."""
+    """Return the schedules by slug. If the environment sets a cron, it replaces all schedules of the entry.
+
+    A retraining has no schedule if a policy decides when it is due, unless the environment sets one.
+    """
     given = list(entry.get("schedules", ()))
+    if full_name == RETRAIN and environment.retraining.when.policy is not None:
+        given = []
     if full_name in environment.crons:
         first = given[0] if given else {"slug": "own"}
         given = [{**first, "cron": environment.crons[full_name]}]

@@ -17,9 +17,10 @@ from infra.prefect_server.alerts import (
     RESUME,
     RESUMED,
     apply_automation,
-    drift_automation,
+    due_automation,
+    name_of_old,
     remove_automation,
-    retrain_on_drift,
+    retrain_when_due,
     wanted_automations,
 )
 from infra.prefect_server.blocks import DISCORD, RUNPOD, Secret, block_id, read_secrets, store_secret
@@ -63,8 +64,8 @@ def set_up(
             that the settings name does not exist.
     """
     given, definitions = read_secrets(secrets), _definitions(settings)
-    drift = drift_automation(settings.retraining.model_name)
-    names = {"deployment": [wanted.full_name for wanted in definitions], "automation": [*ALERTS, drift]}
+    due = due_automation(settings.retraining.model_name)
+    names = {"deployment": [wanted.full_name for wanted in definitions], "automation": [*ALERTS, due]}
     steps = len(definitions) + OTHER_STEPS
     with _server() as client:
         _check_owner(client, settings, take_over)
@@ -82,7 +83,7 @@ def set_up(
         report(SETUP, 3, steps, "the work pools and queues are there")
         complete = [_for_pods(wanted, settings, has_store_keys) for wanted in definitions]
         changes += _deploy(client, complete, active=settings.schedules, rents=rents)
-        changes.append(_start_retraining_on_drift(client, settings.retraining.model_name))
+        changes.append(_start_retraining_when_due(client, settings.retraining.model_name))
         changes += _set_up_alerts(client, settings.alerts)
         report(SETUP, steps - 1, steps, "the automations are there")
         changes += report_left_over(client, names, prune=prune)
@@ -175,10 +176,12 @@ def _deploy(client: SyncPrefectClient, definitions: list[Definition], *, active:
     return changes
 
 
-def _start_retraining_on_drift(client: SyncPrefectClient, model_name: str) -> Change:
-    name = drift_automation(model_name)
-    before = client.read_automations_by_name(name)
-    retrain_on_drift(model_name, enabled=before[0].enabled if before else True)
+def _start_retraining_when_due(client: SyncPrefectClient, model_name: str) -> Change:
+    name, old = due_automation(model_name), name_of_old(model_name)
+    before, older = client.read_automations_by_name(name), client.read_automations_by_name(old)
+    known = before or older  # who has switched the old one off wants no retraining that starts by itself
+    retrain_when_due(model_name, enabled=known[0].enabled if known else True)
+    remove_automation(client, old)
     same = before == client.read_automations_by_name(name)
     return Change("automation", name, "created" if not before else "unchanged" if same else "updated")
 

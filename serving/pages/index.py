@@ -43,7 +43,7 @@ class Table:
 
 
 def render_index(store: Store) -> bytes:
-    """Render the list of the newest pages: of model versions, of drift, of comparisons and of replays.
+    """Render the list of the newest pages: of model versions, drift, answers to whether a retraining is due, comparisons and replays.
 
     A part of the store that cannot be read is named on the page, beside the other parts.
 
@@ -54,6 +54,7 @@ def render_index(store: Store) -> bytes:
     for title, of, make in (
         ("Model versions", "version", _versions),
         ("Drift", "dataset", _drift),
+        ("Retraining", "model", _due),
         ("Comparisons", "comparison", _comparisons),
         ("Replays", "replay", _replays),
     ):
@@ -118,6 +119,21 @@ def _drift(store: Store) -> list[Row]:
     for place in ordered[:NEWEST]:
         if (key := found[place].links.get("figures")) is not None:
             found[place].verdict = str(read_json(store.get(key, MOST_JSON), store.uri(key)).get("verdict", ""))
+    return [found[place] for place in ordered]
+
+
+def _due(store: Store) -> list[Row]:
+    """Return the answers to whether a retraining is due."""
+    found: dict[tuple[str, str], Row] = {}
+    for _, name, file in _pages(store, "due/"):
+        stamp, _, kind = file.partition(".")
+        row = found.setdefault((stamp, name), Row(name, _time(stamp)))
+        row.links["answer" if kind == "html" else "figures"] = f"due/{name}/{file}"
+    ordered = sorted(found, reverse=True)
+    for place in ordered[:NEWEST]:
+        if (key := found[place].links.get("figures")) is not None:
+            due = read_json(store.get(key, MOST_JSON), store.uri(key)).get("retrain")
+            found[place].verdict = "due" if due else "not due"
     return [found[place] for place in ordered]
 
 

@@ -20,7 +20,7 @@ from tasks.datasets.versions import open_version
 
 __all__ = ["PrunePlan", "plan_prune", "prune_versions"]
 
-NO_REFERENCE = ("datasets/", "landing/", "drift/", FOLDER)  # the data itself, reports on it that outlive it, and leases
+NO_REFERENCE = ("datasets/", "landing/", "drift/", "due/", FOLDER)  # the data itself, reports on it that outlive it, and leases
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class ModelPrunePlan:
     kept: dict[str, str]  # version -> why
     versions: list[str]
     unsealed: list[str]  # versions that a killed run never sealed, or that a killed prune left
-    pages: list[str]  # keys of drift pages
+    pages: list[str]  # keys of pages of drift, and of answers to whether a retraining is due
     passing: list[str]  # keys of expired leases, and of marks on versions that are kept
     folders: list[str]  # local run folders
 
@@ -135,17 +135,17 @@ def _is_old(version: str) -> bool:
 
 
 def _old_pages(store: Store, keep: int) -> Iterator[str]:
-    """Yield the pages of all drift measurements but the newest of each dataset."""
+    """Yield the pages of all drift measurements but the newest of each dataset, and of all answers but the newest about each model."""
     stamps: dict[str, set[str]] = {}
     pages: list[tuple[str, str, str]] = []
-    for key in store.list("drift/"):
-        _, dataset, _, file = [*key.split("/"), "", "", ""][:4]
-        stamp, _, kind = file.partition(".")
-        stamps.setdefault(dataset, set()).add(stamp)
-        if kind in ("html", "evidently.html"):
-            pages.append((dataset, stamp, key))
-    newest = {dataset: set(sorted(found, reverse=True)[:keep]) for dataset, found in stamps.items()}
-    yield from (key for dataset, stamp, key in pages if stamp not in newest[dataset])
+    for folder in ("drift/", "due/"):
+        for key in store.list(folder):
+            subject, (stamp, _, kind) = "/".join(key.split("/")[:2]), key.rpartition("/")[2].partition(".")
+            stamps.setdefault(subject, set()).add(stamp)
+            if kind in ("html", "evidently.html"):
+                pages.append((subject, stamp, key))
+    newest = {subject: set(sorted(found, reverse=True)[:keep]) for subject, found in stamps.items()}
+    yield from (key for subject, stamp, key in pages if stamp not in newest[subject])
 
 
 def _old_runs(folder: Path, keep: int) -> list[str]:

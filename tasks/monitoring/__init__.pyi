@@ -1,6 +1,6 @@
 from .column_checks import AS_ARRIVED, LONG_TERM
 from .drift import DriftResult
-from .live_quality import live_requests
+from .live_quality import LIVE, live_requests
 from .page import check_rows, live_rows
 from .reference import reference_of
 from .run import GivenTables, Monitored, judge_slice, monitor_dataset
@@ -8,6 +8,7 @@ from .traits import read_features
 
 __all__ = [
     "AS_ARRIVED",
+    "LIVE",
     "LONG_TERM",
     "DriftResult",
     "GivenTables",

@@ -1,3 +1,4 @@
+from .adoption import Adopted, adopted_policy
 from .feed import Slice, deliver
 from .log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
 from .plan import plan_replay, run_settings
@@ -7,12 +8,14 @@ from .slices import champions_of, dataset_of, keep_slice, watched_by_another
 from .trainings import promoted_before, trainings_due
 
 __all__ = [
+    "Adopted",
     "Replay",
     "ReplayLog",
     "ReplayPlan",
     "Slice",
     "SliceRecord",
     "TrainingRecord",
+    "adopted_policy",
     "champions_of",
     "dataset_of",
     "deliver",

@@ -54,6 +54,7 @@ class PolicyWatch:
     drifted: list[str]
     reasons: list[str]
     causes: list[str] | None = None  # drifted checks that training again can help with; None in records of earlier versions
+    decay: float | None = None  # relative loss of live NDCG@10 that chance does not explain
     unplanted: list[str] | None = None  # checks that drift in this slice without the planted shift too; None: not measured
 
 

@@ -18,7 +18,7 @@ from models.recommender import IntArray
 from tasks.monitoring import AS_ARRIVED, LONG_TERM
 from tasks.replay.feed import Slice
 from tasks.replay.log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
-from tasks.replay.policies import described
+from tasks.retraining import described
 
 __all__ = [
     "Difference",

@@ -15,6 +15,7 @@ from tasks.replay.counterfactual import drifting_without_shift
 from tasks.replay.feed import Slice
 from tasks.replay.live import LiveSample, rank_live, same_files
 from tasks.replay.log import PolicyWatch, ReplayLog, ReplayPlan, SliceRecord
+from tasks.retraining import decay_of
 
 if TYPE_CHECKING:
     from tasks.monitoring import DriftResult
@@ -78,6 +79,7 @@ def keep_slice(
                 drifted=result.drifted,
                 reasons=result.reasons,
                 causes=result.causes,
+                decay=decay_of(result),
                 unplanted=unplanted.get(str(result.champion)),
             )
             for policy, result in found.items()

@@ -6,7 +6,7 @@ from configs.studies import ReplaySettings
 from infra.registry import ModelRegistry
 from tasks.replay.feed import Slice
 from tasks.replay.log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
-from tasks.replay.policies import Standing, due
+from tasks.retraining import Facts, Standing, due
 
 __all__ = ["promoted_before", "trainings_due"]
 
@@ -34,7 +34,7 @@ def trainings_due(plan: ReplayPlan, part: Slice, record: SliceRecord, settings: 
         last = Standing(plan.slices[before.number].end, before.rows, before.content)
         watch = record.policies[name]
         drifted = watch.verdict == "drifted" and watch.causes != []
-        why = due(policy, last, end=part.end, rows=record.rows, content=record.content, drifted=drifted)
+        why = due(policy, last, Facts(part.end, record.rows, record.content, drifted=drifted, decay=watch.decay))
         if why is not None:
             found[name] = why
     return found

@@ -1,5 +1,5 @@
 from .artifacts import page_lines
-from .data import add_landed_files, announce_drift, build_dataset, compact_dataset, measure_drift
+from .data import add_landed_files, announce_drift, build_dataset, compact_dataset, decide_retraining, measure_drift
 from .deployment_runs import RESUMED_TAG, resumed_tags, start_run, started_runs, wait_for_end
 from .experiments import begin_search, compare_entry, conclude_search, report_comparison, search_trials
 from .failure import publish_failure_artifact
@@ -31,6 +31,7 @@ __all__ = [
     "compact_dataset",
     "compare_entry",
     "conclude_search",
+    "decide_retraining",
     "deliver_slice",
     "download_trained",
     "evaluate_models",

@@ -1,4 +1,4 @@
-"""The tasks that build dataset versions and monitor them for drift."""
+"""The tasks that build dataset versions, monitor them for drift, and decide whether a model is trained again."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from configs.settings import (
     DEFAULT_NOUNS,
     DataSettings,
     DriftSettings,
+    DueSettings,
     EtlSettings,
     LandingSettings,
     MonitoringSettings,
@@ -25,7 +26,7 @@ from configs.settings import (
 )
 from infra.landing_zone import open_zone
 from infra.pages import visible
-from infra.prefect_server import DRIFT_DETECTED, DRIFT_WITHOUT_DATA, model_resource
+from infra.prefect_server import CHAMPION_AGES, DRIFT_DETECTED, DRIFT_WITHOUT_DATA, RETRAINING_DUE, model_resource
 from infra.progress import step
 from infra.registry import ModelRegistry
 from infra.storage import open_store
@@ -33,11 +34,12 @@ from tasks.datasets import DatasetRef, record_refusal, same_content, stored_prop
 from tasks.ingest import ReleaseRefusedError, building, locate
 from tasks.landing import Landing, LandingOptions, compact, land
 from tasks.monitoring import DriftResult, Monitored, monitor_dataset
+from tasks.retraining import Look, StoredAnswer, decide, facts_of, keep_answer, position_of
 from tasks.stages.artifacts import happened, live_progress
-from tasks.stages.data_artifacts import publish_data_artifact, publish_drift_artifact
+from tasks.stages.data_artifacts import publish_data_artifact, publish_drift_artifact, publish_due_artifact
 from tasks.stages.task_options import NETWORK
 
-__all__ = ["add_landed_files", "announce_drift", "build_dataset", "compact_dataset", "measure_drift"]
+__all__ = ["add_landed_files", "announce_drift", "build_dataset", "compact_dataset", "decide_retraining", "measure_drift"]
 
 
 @task(name="build dataset", **NETWORK)
@@ -164,6 +166,41 @@ def announce_drift(result: DriftResult, store: StoreSettings | None = None) -> N
         },
     )
     get_run_logger().info("event %s sent: %s drifted", event, ", ".join(result.drifted))
+
+
+@task(name="decide retraining", **NETWORK)
+def decide_retraining(
+    dataset: DatasetRef, found: DriftResult, look: Look, settings: DueSettings, store: StoreSettings
+) -> StoredAnswer:
+    """Store and show whether the model is trained again now. If so, emit the event that starts the retraining.
+
+    Args:
+        dataset: Newest dataset version.
+        found: What monitoring has found in it.
+        look: When monitoring looks.
+        settings: The policy, the budget and the promise.
+        store: Store of the dataset and the model.
+    """
+    place = open_store(store)
+    answer = decide(
+        settings,
+        position_of(place, found.model_name, look),
+        facts_of(dataset, look, found),
+        model_name=found.model_name,
+        dataset=f"{dataset.name}/{dataset.version}",
+        champion=found.champion,
+    )
+    kept = keep_answer(place, answer)
+    publish_due_artifact(kept, store)
+    happened(f"retraining: {'due' if answer.retrain else 'not due'}")
+    get_run_logger().info("%s", answer.message)
+    resource = model_resource(answer.model_name)
+    if answer.retrain:
+        emit_event(RETRAINING_DUE, resource=resource, payload={**answer.to_dict(), "message": answer.message})
+    if answer.stale:
+        get_run_logger().warning("%s", answer.freshness)
+        emit_event(CHAMPION_AGES, resource=resource, payload={"message": f"{answer.freshness} {answer.message}"})
+    return kept
 
 
 def _is_trained_on(result: DriftResult, store: StoreSettings) -> bool:

@@ -1,4 +1,4 @@
-"""Prefect UI artifacts of dataset versions and of their drift."""
+"""Prefect UI artifacts of dataset versions, of their drift, and of whether a retraining is due."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from tasks.datasets import DatasetRef, FileAccount
 from tasks.ingest import ValidationReport
 from tasks.landing import Landing
 from tasks.monitoring import Monitored, check_rows, live_rows
+from tasks.retraining import StoredAnswer
 from tasks.stages.artifacts import best_effort_artifact, page_lines, publish_markdown, text_table
 
-__all__ = ["publish_data_artifact", "publish_drift_artifact"]
+__all__ = ["publish_data_artifact", "publish_drift_artifact", "publish_due_artifact"]
 
 MOST_ROWS = 500  # per table in the UI
 CHECK_COLUMNS = ("check", "effect", "matters above", "p, Holm", "verdict")
@@ -58,6 +59,19 @@ def publish_drift_artifact(found: Monitored, nouns: NounSettings, store: StoreSe
         parts += [f"### Live quality of the champion {champion}, beside its holdout", text_table(live_rows(result.live, nouns))]
     text = "\n\n".join(part for part in parts if part) + "\n"
     publish_markdown(text, key="drift", description=f"{result.verdict.capitalize()}. {' '.join(result.reasons)}")
+
+
+@best_effort_artifact
+def publish_due_artifact(kept: StoredAnswer, store: StoreSettings) -> None:
+    """Show whether a retraining starts, why, and when the next one is expected."""
+    answer = kept.answer
+    said = " ".join(filter(None, [answer.message, answer.freshness]))
+    parts = [
+        f"## {'A retraining starts' if answer.retrain else 'No retraining starts'}",
+        escaped(shortened(said)),
+        page_lines({"What the answer is based on, and earlier answers": kept.page}, store),
+    ]
+    publish_markdown("\n\n".join(part for part in parts if part) + "\n", key="retraining", description=answer.why)
 
 
 def _table_rows(report: ValidationReport) -> list[dict[str, str]]:

@@ -35,6 +35,7 @@ ELSEWHERE = (
     Elsewhere(r"recsys study search", "takes minutes", "tests/flows/test_search.py"),
     Elsewhere(r"recsys study compare", "takes minutes", "tests/full/test_compare.py"),
     Elsewhere(r"recsys study replay", "takes minutes", "tests/full/test_replay.py"),
+    Elsewhere(r"recsys study adopt", "needs a replay", "tests/tasks/replay/test_adoption.py"),
     Elsewhere(r"recsys demo", "needs a browser to be of use", "tests/full/serving/test_demo.py"),
     Elsewhere(r"recsys setup|prefect (?:server|worker)|PREFECT_API_URL", "needs a Prefect server of its own", "tests/full/prefect_server/test_setup.py"),
     Elsewhere(r"python -m benchmarks", "measures for minutes", "tests/benchmarks/test_commands.py"),

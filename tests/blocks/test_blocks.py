@@ -39,6 +39,7 @@ SETTINGS: dict[str, Any] = {
     "search.yaml": SearchSettings,
     "replay.yaml": ReplaySettings,
     "environment.yaml": EnvironmentSettings,
+    "policy.yaml": EnvironmentSettings,
 }
 """The settings of a YAML block, by its title. Without one of these, a block has settings of a run."""
 

@@ -4,7 +4,8 @@ import pytest
 
 from configs.errors import SettingsError
 from configs.loading import load_settings, named_configs
-from configs.studies import PolicySettings, ReplaySettings
+from configs.settings import PolicySettings
+from configs.studies import ReplaySettings
 
 
 def test_setting_part_of_a_section_keeps_the_replays_own_defaults_for_the_rest() -> None:

@@ -13,6 +13,7 @@ from prefect.logging.configuration import setup_logging
 from prefect.testing.utilities import prefect_test_harness
 
 from configs.settings import RetrainSettings
+from flows.cli.terminal.display import PlainLines
 from flows.retrain import RetrainSummary, retrain
 from tests import synthetic
 from tests.doubles.live_prefect import migrated_database
@@ -48,6 +49,12 @@ QUICK = {
 }
 # If each run is a separate process, the baseline's imports take longer than its training.
 LEAN = {**QUICK, "models": {**QUICK["models"], "ncf": None}}  # type: ignore[dict-item]
+
+
+@pytest.fixture(autouse=True)
+def no_word_after_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands say after 10 s that they go on, and a busy machine takes longer. No test depends on how long its command takes."""
+    monkeypatch.setattr(PlainLines, "_speak_up", lambda self: None)
 
 
 def endless_training(folder: Path) -> dict[str, object]:

@@ -16,8 +16,8 @@ from prefect.states import Completed, Crashed, Running
 from configs.errors import DeploymentMissingError
 from flows import resume as resuming
 from flows.resume import resume
-from infra.prefect_server import DRIFT_DETECTED
-from infra.prefect_server.alerts import retrain_on_drift
+from infra.prefect_server import RETRAINING_DUE
+from infra.prefect_server.alerts import retrain_when_due
 from tasks.stages import RESUMED_TAG
 
 
@@ -27,19 +27,19 @@ def stands_in() -> None:
 
 
 def test_the_automation_is_created_once_and_then_updated() -> None:
-    with pytest.raises(DeploymentMissingError, match="no deployment stands-in/for-drift"):
-        retrain_on_drift("ranker-a", "stands-in/for-drift")
+    with pytest.raises(DeploymentMissingError, match="no deployment stands-in/for-due"):
+        retrain_when_due("ranker-a", "stands-in/for-due")
     with get_client(sync_client=True) as client:
-        deployment = client.create_deployment(client.create_flow(stands_in), "for-drift")
-        first = retrain_on_drift("ranker-a", "stands-in/for-drift", enabled=False)
-        assert retrain_on_drift("ranker-a", "stands-in/for-drift", {"seed": 3}).id == first.id
-        other = retrain_on_drift("ranker-b", "stands-in/for-drift")
+        deployment = client.create_deployment(client.create_flow(stands_in), "for-due")
+        first = retrain_when_due("ranker-a", "stands-in/for-due", enabled=False)
+        assert retrain_when_due("ranker-a", "stands-in/for-due", {"seed": 3}).id == first.id
+        other = retrain_when_due("ranker-b", "stands-in/for-due")
         assert other.id != first.id
-        Automation(**{**other.model_dump(exclude={"id"}), "name": "retrain ranker-a on drift"}).create()  # two set-ups at once
-        assert retrain_on_drift("ranker-a", "stands-in/for-drift", {"seed": 4}).id is not None
-        kept = client.read_automations_by_name("retrain ranker-a on drift")
+        Automation(**{**other.model_dump(exclude={"id"}), "name": "retrain ranker-a when due"}).create()  # two set-ups at once
+        assert retrain_when_due("ranker-a", "stands-in/for-due", {"seed": 4}).id is not None
+        kept = client.read_automations_by_name("retrain ranker-a when due")
     assert len(kept) == 1 and kept[0].enabled
-    assert kept[0].trigger.expect == {DRIFT_DETECTED}  # type: ignore[union-attr]
+    assert kept[0].trigger.expect == {RETRAINING_DUE}  # type: ignore[union-attr]
     assert kept[0].trigger.match.model_dump() == {"prefect.resource.id": "recsys.model.ranker-a"}  # type: ignore[union-attr]
     action = kept[0].actions[0].model_dump()
     assert action["deployment_id"] == deployment and action["parameters"] == {"seed": 4}

@@ -19,8 +19,8 @@ from flows.etl import etl
 from flows.monitor import monitor
 from flows.retrain import retrain
 from infra.digests import sha256_of
-from infra.prefect_server import DRIFT_DETECTED, DRIFT_WITHOUT_DATA, model_resource
-from infra.prefect_server.alerts import retrain_on_drift
+from infra.prefect_server import DRIFT_WITHOUT_DATA, RETRAINING_DUE, model_resource
+from infra.prefect_server.alerts import retrain_when_due
 from infra.registry import ModelRegistry
 from infra.storage import open_store
 from infra.storage.local import LocalStore
@@ -123,7 +123,7 @@ def starts_a_retraining(event: str, model_name: str) -> bool:
     """Whether the automation of a server, as Prefect's own server decides it, starts a retraining at this event."""
     with get_client(sync_client=True) as client:
         client.create_deployment(client.create_flow(retrains), "on-drift")
-    trigger = retrain_on_drift(model_name, "retrains-in-a-test/on-drift").trigger
+    trigger = retrain_when_due(model_name, "retrains-in-a-test/on-drift").trigger
     happened = {"id": uuid4(), "occurred": datetime.now(UTC), "event": event, "resource": model_resource(model_name)}
     return EventTrigger.model_validate(trigger.model_dump()).covers(ReceivedEvent.model_validate(happened))
 
@@ -154,7 +154,7 @@ class Delivered:
         return {
             key: sha256_of(self.store.get(key))
             for key in self.store.list()
-            if not key.startswith(("drift/", "landing/", "leases/")) and "/deliveries/" not in key
+            if not key.startswith(("drift/", "due/", "landing/", "leases/")) and "/deliveries/" not in key
         }
 
     def is_as(self, before: dict[str, str], dataset: DatasetRef) -> bool:
@@ -211,7 +211,7 @@ def test_a_delivery_that_is_bad_as_a_whole_changes_nothing_is_seen_and_starts_no
     found = delivered.monitored()
     assert found.verdict == "drifted" and found.drifted == ["quarantine"] and delivered.told == [DRIFT_WITHOUT_DATA]
     assert not starts_a_retraining(DRIFT_WITHOUT_DATA, delivered.settings.model_name)
-    assert starts_a_retraining(DRIFT_DETECTED, delivered.settings.model_name)
+    assert starts_a_retraining(RETRAINING_DUE, delivered.settings.model_name)
     assert delivered.is_as(before, release)
 
     later = events.assign(user_id=events["user_id"] + 1000, timestamp=events["timestamp"] + 40_000_000)

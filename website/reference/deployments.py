@@ -7,7 +7,14 @@ from typing import Any
 
 import yaml
 
-from infra.prefect_server.alerts import ALERTS, DRIFT_DETECTED, DRIFT_WITHOUT_DATA, wanted_automations
+from infra.prefect_server.alerts import (
+    ALERTS,
+    CHAMPION_AGES,
+    DRIFT_DETECTED,
+    DRIFT_WITHOUT_DATA,
+    RETRAINING_DUE,
+    wanted_automations,
+)
 from infra.prefect_server.environment import AlertSettings
 from website.reference.markdown import code, prose, table
 
@@ -40,8 +47,10 @@ def page() -> str:
     events = [
         [code("recsys.gate.*"), "A version was held, or it waits for approval."],
         [code("recsys.champion.*"), "A version was promoted, forced or rolled back."],
-        [code(DRIFT_DETECTED), "Drift that training again can help with. It starts `retrain/retrain`."],
-        [code(DRIFT_WITHOUT_DATA), "Drift that training again cannot help with. It tells people and starts nothing."],
+        [code(DRIFT_DETECTED), "Drift that training again can help with. It tells people."],
+        [code(DRIFT_WITHOUT_DATA), "Drift that training again cannot help with. It tells people."],
+        [code(RETRAINING_DUE), "Monitoring's answer that the model should be trained again. It starts `retrain/retrain`."],
+        [code(CHAMPION_AGES), "Less than a tenth of the champion's promised age is left."],
     ]
     return (
         f"{INTRODUCTION}\n{table(['deployment', 'what it does', 'schedule', 'pool/queue', 'tags'], rows)}\n\n"

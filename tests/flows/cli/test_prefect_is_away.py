@@ -47,6 +47,7 @@ NEEDS_NONE = {
     "model prune": "",
     "experiment list": "--experiments {folder}/none.yaml",
     "experiment assign": "1 --experiments {folder}/none.yaml",
+    "study adopt": "none volume --set store.url=file:{folder}/none",
     "experiment report": "name --experiments {folder}/none.yaml --outcomes {folder}/none.csv",
     "config show": "",
 }

@@ -25,8 +25,8 @@ PREFECT = str(Path(sys.executable).with_name("prefect"))
 EVIDENTLY = str(Path(sys.executable).with_name("evidently"))
 SETUP = """
 import sys
-from infra.prefect_server.alerts import retrain_on_drift
-found = retrain_on_drift("movie-ranker", parameters={"settings": {"model_name": "movie-ranker"}}, enabled=sys.argv[1] == "on")
+from infra.prefect_server.alerts import retrain_when_due
+found = retrain_when_due("movie-ranker", parameters={"settings": {"model_name": "movie-ranker"}}, enabled=sys.argv[1] == "on")
 print(found.id)
 """
 
@@ -63,7 +63,7 @@ def watched(server: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
 
 def automations(server: dict[str, str]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = ask(server, "automations/filter")
-    return [automation for automation in found if automation["name"] == "retrain movie-ranker on drift"]
+    return [automation for automation in found if automation["name"] == "retrain movie-ranker when due"]
 
 
 def test_drift_that_monitoring_finds_starts_a_retrain_run(server: dict[str, str], watched: Path) -> None:
@@ -94,7 +94,7 @@ def test_drift_that_monitoring_finds_starts_a_retrain_run(server: dict[str, str]
     assert "rating" in seen[0]["payload"]["drifted"] and seen[0]["payload"]["checks"]["rating"]["p_value"] <= 0.01
     assert seen[0]["payload"]["dataset"] == result["dataset"] and seen[0]["payload"]["champion"] == result["champion"]
     keys = {artifact["key"] for artifact in ask(server, "artifacts/filter", limit=100)}
-    assert "drift" in keys
+    assert {"drift", "retraining"} <= keys
 
 
 def test_evidentlys_own_ui_shows_the_snapshots(server: dict[str, str], watched: Path) -> None:

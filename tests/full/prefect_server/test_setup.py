@@ -65,7 +65,7 @@ def test_a_second_setup_changes_nothing(server: dict[str, str]) -> None:
     names = {entry["name"] for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
     assert {f"{name}/{name}" for name in names - {"gpu"}} | {"train/gpu"} <= made
     assert {"recsys", "recsys-gpu", "recsys/urgent", "recsys/training", "recsys_environment"} <= made
-    assert {"discord-webhook/recsys", "runpod-credentials/runpod", "retrain movie-ranker on drift"} <= made
+    assert {"discord-webhook/recsys", "runpod-credentials/runpod", "retrain movie-ranker when due"} <= made
     assert read(server, "work_pools/recsys-gpu")["type"] == "runpod"
     # Three runs of each of the four schedules; the scheduler may add later ones at any time.
     wait_until(lambda: len(state(server)["runs"]) >= 12, 600, "the runs of the schedules")
@@ -211,7 +211,7 @@ def test_objects_that_are_no_longer_defined_are_reported_and_pruned_but_other_pe
     monkeypatch.setattr(setting_up, "read_prefect_file", lambda: (renamed, pull))
 
     told = {change.name: change.done for change in setup(server, "retraining.model_name=shop") if change.done.startswith("left ")}
-    assert told["etl/etl"].startswith("left over") and told["retrain movie-ranker on drift"].startswith("left over")
+    assert told["etl/etl"].startswith("left over") and told["retrain movie-ranker when due"].startswith("left over")
     assert told["monitor/mine"].startswith("left alone")
     with temporary_settings({PREFECT_API_URL: server["PREFECT_API_URL"]}):
         assert setting_up.left_over() == ["etl/etl"], "the doctor would not report it"
@@ -219,7 +219,7 @@ def test_objects_that_are_no_longer_defined_are_reported_and_pruned_but_other_pe
     settings = load_settings(EnvironmentSettings, None, ["retraining.model_name=shop"])
     with temporary_settings({PREFECT_API_URL: server["PREFECT_API_URL"]}):
         pruned = {change.name for change in set_up(settings, prune=True, secrets={}) if change.done == "removed"}
-        assert pruned == {"etl/etl", "retrain movie-ranker on drift"}
+        assert pruned == {"etl/etl", "retrain movie-ranker when due"}
         assert setting_up.left_over() == []
     names = {each["name"] for each in ask(server, "deployments/filter")}
     assert {"nightly", "mine"} <= names and "etl" not in names

@@ -28,7 +28,8 @@ pytestmark = [
 ]
 PART = volume(8, 32) << 20
 LARGE = 6 * PART + PART // 4  # seven parts: 50 MB, or 200 MB
-AREAS = {"datasets", "histories", "models", "promotions", "drift", "runs", "handed-over", "exposures"}
+AREAS = {"datasets", "histories", "models", "promotions", "drift", "due", "runs", "handed-over", "exposures"}
+PAGES = {"drift", "due", "runs"}  # areas of pages, which the API serves
 PASSING = {"histories", "handed-over"}  # the worker replaces or removes them
 IAM = Path(__file__).parents[3] / "infra" / "iam"
 
@@ -200,7 +201,7 @@ def as_bucket_policy(role: str, user: str) -> dict[str, Any]:
     [
         ("worker", AREAS, AREAS),
         ("trainer", {"handed-over"}, {"datasets", "handed-over"}),
-        ("api", {"exposures"}, {"histories", "models", "promotions"}),
+        ("api", {"exposures"}, {"histories", "models", "promotions"} | PAGES),
     ],
 )
 def test_each_roles_policy_lets_it_do_its_work_and_no_more(

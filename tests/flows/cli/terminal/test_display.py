@@ -13,7 +13,7 @@ import flows.cli.terminal.display as module
 from flows.cli.terminal.display import READY, LiveLine, PlainLines, in_words
 from infra.progress import Step
 
-SPEAK_UP = PlainLines._speak_up  # tests/flows/cli/conftest.py replaces it
+SPEAK_UP = PlainLines._speak_up  # tests/flows/conftest.py replaces it
 
 
 class Clock:
