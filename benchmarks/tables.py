@@ -237,6 +237,12 @@ def _classics(result: Result) -> str:
     return render(result)
 
 
+def _ratings(result: Result) -> str:
+    from benchmarks.ranking.ratings import render
+
+    return render(result)
+
+
 def _audit(result: Result) -> str:
     from benchmarks.ranking.audit import render
     from tasks.evaluation.protocol_audit import AuditRow
@@ -347,6 +353,7 @@ TABLES: dict[str, Table] = {
     "ss4rec-quality": Table("ss4rec_quality.json", "python -m benchmarks.ranking.ss4rec_quality", _ss4rec_quality),
     "baselines": Table("baselines.json", "python -m benchmarks.ranking.baselines", _baselines),
     "classics": Table("classics.json", "python -m benchmarks.ranking.classics", _classics),
+    "ratings": Table("ratings.json", "python -m benchmarks.ranking.ratings", _ratings),
     "search": Table("search.json", "python -m benchmarks.ranking.search", _search),
     "speed": Table("speed.json", "python -m benchmarks.training.speed", speed),
     "replicas": Table("replicas.json", "python -m benchmarks.training.replicas", _replicas),

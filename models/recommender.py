@@ -39,6 +39,7 @@ class Sequences:
     weights: npt.NDArray[np.float32] | None = field(
         default=None, kw_only=True
     )  # (N,) > 0, of training events; None: all count alike
+    ratings: npt.NDArray[np.float32] | None = field(default=None, kw_only=True)  # (N,) what users gave; None: events have none
 
     def __post_init__(self) -> None:
         if len(self.offsets) != len(self.user_ids) + 1 or self.offsets[-1] != len(self.item_ids):
@@ -47,6 +48,8 @@ class Sequences:
             raise ValueError("timestamps and item_ids differ in length")
         if self.weights is not None and len(self.weights) != len(self.item_ids):
             raise ValueError("weights and item_ids differ in length")
+        if self.ratings is not None and len(self.ratings) != len(self.item_ids):
+            raise ValueError("ratings and item_ids differ in length")
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -77,11 +80,14 @@ class Requests(Sequences):
 
     request_times: IntArray  # (R,) UTC seconds
     targets: IntArray  # (R,) raw item ids
+    target_ratings: npt.NDArray[np.float32] | None = field(default=None, kw_only=True)  # (R,) what users gave; no model reads it
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.request_times) != len(self) or len(self.targets) != len(self):
             raise ValueError("request_times, targets and user_ids differ in length")
+        if self.target_ratings is not None and len(self.target_ratings) != len(self):
+            raise ValueError("target_ratings and user_ids differ in length")
 
     def take(self, rows: IntArray) -> Requests:
         """Return the requests at these rows, in that order."""
@@ -96,6 +102,8 @@ class Requests(Sequences):
             ties_drawn=self.ties_drawn,
             request_times=self.request_times[rows],
             targets=self.targets[rows],
+            ratings=None if self.ratings is None else self.ratings[index],
+            target_ratings=None if self.target_ratings is None else self.target_ratings[rows],
         )
 
 
@@ -207,6 +215,17 @@ class Recommender(ABC):
 
         Items and users that the model does not know are ignored.
         """
+
+    def predict_ratings(self, requests: Requests) -> torch.Tensor | None:
+        """Return the rating (R,) that each user would give the target at the time of the request, as float32 on the CPU.
+
+        It depends on the target, the user and the history with its `ratings`, if the request has them. Of a target that the model
+        does not know, it predicts what it can.
+
+        Returns:
+            The ratings, or None if models of this kind, or with these settings, predict none.
+        """
+        return None
 
     @abstractmethod
     def save(self, folder: Path) -> None:

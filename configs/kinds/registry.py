@@ -40,6 +40,7 @@ BUILT_IN = {
     "markov": "models.markov:SPEC",
     "itemknn": "models.itemknn:SPEC",
     "ease": "models.ease:SPEC",
+    "biased_mf": "models.biased_mf:SPEC",
     "recbole": "models.recbole_bridge:SPEC",
 }
 """Where the spec of each kind of this project is. Its package names it too; everything else asks this registry."""

@@ -57,6 +57,8 @@ class SS4RecSettings(Settings):
     """Add embeddings of the user's gender, age group and occupation to each event. The dataset must have such user data."""
     layers: Literal["both", "time", "relation"] = "both"
     """Layers of a block. A single kind is meant for ablations."""
+    rating_head: bool = False
+    """Also predict ratings, by a linear model that is fitted after the training. The ranking stays the same to the last digit."""
     max_length: int = Field(default=100, ge=2)
     """Maximum number of a user's events in one window."""
     batch_tokens: int = Field(default=1024, ge=2)
@@ -141,6 +143,8 @@ class NCFSettings(Settings):
     """Share of activations dropped during training."""
     negatives: int = Field(default=4, ge=1)
     """Number of sampled negatives per interaction."""
+    rating_head: bool = False
+    """Also predict ratings, by a linear model that is fitted after the training. The ranking stays the same to the last digit."""
     learning_rate: float = Field(default=5e-3, gt=0)
     """Step size of the optimizer."""
     weight_decay: float = Field(default=0.0, ge=0)

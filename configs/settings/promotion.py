@@ -98,6 +98,9 @@ class PromotionSettings(StatisticsSettings):
     max_gini: Share | None = None
     """Maximum Gini index of the recommendation counts in the top 10. If empty, it is 0.99. It is higher if what users choose is so
     concentrated too: the recommendations must be 3 % as even (1 - Gini index) as the same number of random events."""
+    max_rmse: float | None = Field(default=None, gt=0)
+    """Maximum RMSE of the ratings that the challenger predicts for the targets of the test requests. One that predicts no ratings is
+    held. If empty, ratings are shown and decide nothing."""
     max_load_s: float = Field(default=60.0, gt=0)
     """Maximum number of seconds of CPU time for a clean process to load the version. A slower version is held, but its promotion can
     be forced; a rollback to it warns. The check is ended after five times as long, and a minute, for a version that hangs."""

@@ -2,6 +2,7 @@ from .beyond_accuracy import genres_of, gini_of_events, list_metric_intervals, l
 from .by_count import popularity_level, ranks_by_count
 from .protocol import ORDERINGS, REPEATED, Ordering, Split, exact_order, k_core, masks_seen, split
 from .ranking import MISS, FloatArray, Ranking, metrics, per_request, per_request_metrics, rank_requests, slices
+from .ratings import rating_errors, rating_intervals
 from .sequential import ArmComparison, Path, compare_arms, ratio_mismatch
 from .significance import (
     PairedTest,
@@ -45,6 +46,8 @@ __all__ = [
     "popularity_level",
     "rank_requests",
     "ranks_by_count",
+    "rating_errors",
+    "rating_intervals",
     "ratio_mismatch",
     "slices",
     "split",

@@ -80,8 +80,8 @@ def split(
     """Split `interactions` under the protocol in `settings`.
 
     Args:
-        interactions: The columns user_id, item_id and timestamp, also `row` for an ordering by source row, and `weight` if events
-            have one.
+        interactions: The columns user_id, item_id and timestamp, also `row` for an ordering by source row, and `weight` and `rating`
+            if events have one.
         settings: The protocol and its parameters.
         ordering: Replaces the protocol's own ordering, to measure its effect. The results are then not those of the protocol.
         repeats: Whether the dataset keeps repeats.
@@ -100,8 +100,10 @@ def split(
         order = exact_order(users, items, times, settings.tie_seed)
     else:
         order = np.lexsort((interactions["row"].to_numpy(np.int64), times, users))
-    weights = interactions["weight"].to_numpy(np.float32)[order] if "weight" in interactions else None
-    events = _Events(users[order], items[order], times[order], weights, ordering == "exact-drawn")
+    weights, ratings = (
+        interactions[name].to_numpy(np.float32)[order] if name in interactions else None for name in ("weight", "rating")
+    )
+    events = _Events(users[order], items[order], times[order], weights, ordering == "exact-drawn", ratings)
     parts = _temporal if settings.protocol == "temporal" else _leave_one_out
     return replace(parts(events, settings), id=settings.protocol_id_for(repeats))
 
@@ -115,10 +117,11 @@ class _Events:
     times: IntArray
     weights: Weights | None
     ties_drawn: bool
+    ratings: Weights | None
 
     def at(self, chosen: Mask) -> _Events:
-        weights = None if self.weights is None else self.weights[chosen]
-        return _Events(self.users[chosen], self.items[chosen], self.times[chosen], weights, self.ties_drawn)
+        weights, ratings = (None if each is None else each[chosen] for each in (self.weights, self.ratings))
+        return _Events(self.users[chosen], self.items[chosen], self.times[chosen], weights, self.ties_drawn, ratings)
 
 
 def k_core(users: IntArray, items: IntArray, k: int) -> Mask:
@@ -261,7 +264,15 @@ def _first_of_user(users: IntArray, chosen: Mask) -> Mask:
 def _sequences(events: _Events) -> Sequences:
     offsets = np.concatenate([[0], np.cumsum(_run_lengths(events.users))]).astype(np.int64)
     firsts = events.users[offsets[:-1]]
-    return Sequences(firsts, offsets, events.items, events.times, ties_drawn=events.ties_drawn, weights=events.weights)
+    return Sequences(
+        firsts,
+        offsets,
+        events.items,
+        events.times,
+        ties_drawn=events.ties_drawn,
+        weights=events.weights,
+        ratings=events.ratings,
+    )
 
 
 def _requests(events: _Events, is_target: Mask, is_history: Mask, settings: EvaluationSettings) -> Requests:
@@ -274,8 +285,17 @@ def _requests(events: _Events, is_target: Mask, is_history: Mask, settings: Eval
     if settings.query_time == "last" and len(read):
         # A user without a history gets the target's time, which gives the model no information.
         request_times = np.where(np.diff(offsets) > 0, read[np.maximum(offsets[1:] - 1, 0)], request_times)
+    ratings = events.ratings
     return Requests(
-        asked, offsets, items[kept], read, request_times=request_times, targets=items[is_target], ties_drawn=events.ties_drawn
+        asked,
+        offsets,
+        items[kept],
+        read,
+        request_times=request_times,
+        targets=items[is_target],
+        ties_drawn=events.ties_drawn,
+        ratings=None if ratings is None else ratings[kept],
+        target_ratings=None if ratings is None else ratings[is_target],
     )
 
 

@@ -23,6 +23,7 @@ from configs.errors import TrainingError
 from configs.settings import NCFSettings
 from models.evaluation import metrics, popularity_level, rank_requests
 from models.ncf.inference import hidden_layers
+from models.ratings import Features, RatingHead
 from models.recommender import FitReport, IntArray, OnEpoch, Program, Recommender, Requests, Sequences
 from models.sequences import Vocabulary
 from models.training import Checkpoints, EagerEpochs, Learner, Schedule, fingerprint_of, resolve_device
@@ -31,6 +32,7 @@ from models.training import train as run_training
 __all__ = ["NCF"]
 
 SCORED_AT_ONCE = 1 << 22  # floats in the largest intermediate tensor
+EVENTS_AT_ONCE = 1 << 15  # whose features are in memory at once
 
 
 class NCF(Recommender):
@@ -45,6 +47,7 @@ class NCF(Recommender):
         self.catalogue: IntArray = np.empty(0, dtype=np.int64)
         self._items = self._users = Vocabulary(self.catalogue)
         self._weights: dict[str, torch.Tensor] = {}
+        self._rating_head: RatingHead | None = None
 
     def settings(self) -> dict[str, Any]:
         return self._settings.model_dump(mode="json")
@@ -100,6 +103,10 @@ class NCF(Recommender):
             on_epoch=on_epoch,
         )
         self._take_weights(network.state_dict())
+        if settings.rating_head:
+            blocks = np.array_split(np.arange(len(items)), max(1, len(items) // EVENTS_AT_ONCE))
+            events = ((block, self._pair_features(users[block], items[block])) for block in blocks)
+            self._rating_head = RatingHead.fit(train, self._items, events, valid, self._request_features, kind=self.name)
         return report
 
     @torch.no_grad()
@@ -123,6 +130,25 @@ class NCF(Recommender):
             scores[start : start + at_once] = hidden @ out[mf_width:]
         return scores + mf + w["predict_layer.bias"]
 
+    def predict_ratings(self, requests: Requests) -> torch.Tensor | None:
+        head = self._rating_head
+        return None if head is None else head.predict(requests, self._items, self._request_features(requests))
+
+    def _request_features(self, requests: Requests) -> Features:
+        return self._pair_features(self._users.indices(requests.user_ids), self._items.indices(requests.targets))
+
+    @torch.no_grad()
+    def _pair_features(self, users: IntArray, items: IntArray) -> Features:
+        """Return what the output layer reads of users and items, by their numbers: both factors' product, and the last hidden layer."""
+        w, user, item = self._weights, torch.from_numpy(users).to(self._device), torch.from_numpy(items).to(self._device)
+        hidden = torch.cat([w["user_mlp_embedding.weight"][user], w["item_mlp_embedding.weight"][item]], dim=1)
+        for layer in hidden_layers(w):
+            hidden = (hidden @ w[f"{layer}.weight"].T + w[f"{layer}.bias"]).relu_()
+        factors = w["user_mf_embedding.weight"][user] * w["item_mf_embedding.weight"][item]
+        known = (item > 0)[:, None]
+        found: Features = torch.where(known, torch.cat([factors, hidden], dim=1), 0.0).cpu().numpy()
+        return found
+
     def item_vectors(self) -> torch.Tensor:
         """Return both embeddings of each item, one after the other."""
         return torch.cat([self._weights[f"item_{half}_embedding.weight"][1:] for half in ("mf", "mlp")], dim=1)
@@ -144,6 +170,8 @@ class NCF(Recommender):
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         for ids, column, file in ((self.catalogue, "item_id", "vocabulary"), (self._users.ids, "user_id", "users")):
             pd.DataFrame({column: ids, "index": np.arange(1, len(ids) + 1)}).to_parquet(folder / f"{file}.parquet", index=False)
+        if self._rating_head is not None:
+            self._rating_head.save(folder)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> NCF:
@@ -153,6 +181,7 @@ class NCF(Recommender):
         model._items = Vocabulary(model.catalogue)
         model._users = Vocabulary(pd.read_parquet(folder / "users.parquet")["user_id"].to_numpy(np.int64))
         model._weights = {name: weight.to(model._device) for name, weight in load_file(folder / "model.safetensors").items()}
+        model._rating_head = RatingHead.load(folder)
         return model
 
     def _take_weights(self, state: dict[str, torch.Tensor]) -> None:

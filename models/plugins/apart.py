@@ -19,7 +19,7 @@ import weakref
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -106,15 +106,22 @@ class _ApartRecommender(Recommender):
         raise NotImplementedError
 
     def scores(self, requests: Requests) -> torch.Tensor:
+        head, answer = self._asked("scores", requests)
+        return torch.from_numpy(np.frombuffer(answer, np.float32).reshape(head["shape"]).copy())
+
+    def predict_ratings(self, requests: Requests) -> torch.Tensor | None:
+        head, answer = self._asked("ratings", requests)
+        return None if head["shape"] is None else torch.from_numpy(np.frombuffer(answer, np.float32).copy())
+
+    def _asked(self, what: Literal["scores", "ratings"], requests: Requests) -> tuple[dict[str, Any], bytes]:
         content = io.BytesIO()
         given = {field.name: getattr(requests, field.name) for field in fields(Requests)}
         arrays: dict[str, Any] = {name: np.asarray(value) for name, value in given.items() if value is not None}
         np.savez(content, **arrays)
         self._channel.settimeout(ANSWER_S)
         with suppress(ConnectionError, TimeoutError):  # what happened to the process is told by its answer
-            _send(self._channel, {}, content.getvalue())
-        head, answer = self._answer(ANSWER_S, f"answer {len(requests)} requests")
-        return torch.from_numpy(np.frombuffer(answer, np.float32).reshape(head["shape"]).copy())
+            _send(self._channel, {"asks": what}, content.getvalue())
+        return self._answer(ANSWER_S, f"answer {len(requests)} requests")
 
     def _answer(self, wait_s: float, doing: str) -> tuple[dict[str, Any], bytes]:
         self._channel.settimeout(wait_s)
@@ -174,10 +181,24 @@ def _exactly(channel: socket.socket, length: int) -> bytearray:
     return found
 
 
-def _scored(kind: str, model: Recommender, content: bytes) -> torch.Tensor:
+def _requests_in(content: bytes) -> Requests:
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         given: dict[str, Any] = {name: arrays[name] for name in arrays.files}
-    requests = Requests(**given | {"ties_drawn": bool(given["ties_drawn"])})
+    return Requests(**given | {"ties_drawn": bool(given["ties_drawn"])})
+
+
+def _rated(kind: str, model: Recommender, requests: Requests) -> torch.Tensor | None:
+    with torch.no_grad():
+        found = model.predict_ratings(requests)
+    if found is None:
+        return None
+    if not isinstance(found, torch.Tensor) or tuple(found.shape) != (len(requests),):
+        shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+        refuse(kind, f"its ratings for {len(requests)} requests are {shape}, not a tensor of ({len(requests)},)")
+    return found.float().cpu().contiguous()
+
+
+def _scored(kind: str, model: Recommender, requests: Requests) -> torch.Tensor:
     with torch.no_grad():
         scores = model.scores(requests)
     wanted = (len(requests), len(model.catalogue))
@@ -222,10 +243,16 @@ def _main() -> None:
                     refuse(kind, "its catalogue is not a list of ascending item ids")
             _send(channel, {"sequential": bool(model.sequential)}, catalogue.tobytes())
             while True:
-                _, content = _receive(channel)
-                with blamed(kind, "scoring"):
-                    scores = _scored(kind, model, content)
-                _send(channel, {"shape": list(scores.shape)}, scores.numpy().tobytes())
+                asked, content = _receive(channel)
+                requests = _requests_in(content)
+                if asked["asks"] == "ratings":
+                    with blamed(kind, "predicting ratings"):
+                        found = _rated(kind, model, requests)
+                else:
+                    with blamed(kind, "scoring"):
+                        found = _scored(kind, model, requests)
+                answer = b"" if found is None else found.numpy().tobytes()
+                _send(channel, {"shape": None if found is None else list(found.shape)}, answer)
         except RecsysError as error:
             _send(channel, {"fault": str(error), "class": type(error).__name__})
 

@@ -20,11 +20,12 @@ from safetensors.torch import load_file, save_file
 from configs.errors import TrainingError
 from configs.settings import SS4RecSettings
 from models.evaluation import MISS, metrics, popularity_level
+from models.ratings import RatingHead, event_features, pair_features
 from models.recommender import FitReport, IntArray, OnEpoch, Program, Recommender, Requests, Sequences
 from models.sequences import Vocabulary, histories
 from models.ss4rec.batches import Batch, Batching, TrainingBatches
 from models.ss4rec.holdout import HoldoutRanking, last_hidden
-from models.ss4rec.kernels import catalogue_cross_entropy, gbce, resolve_backend, sampled_softmax
+from models.ss4rec.kernels import Segments, catalogue_cross_entropy, gbce, resolve_backend, sampled_softmax
 from models.ss4rec.network import SS4RecNetwork
 from models.training import (
     AdamW,
@@ -72,6 +73,7 @@ class SS4Rec(Recommender):
         self._traits: UserTraits | None = None
         self._network: SS4RecNetwork | None = None
         self._compiled: Callable[[], None] | None = None
+        self._rating_head: RatingHead | None = None
 
     def settings(self) -> dict[str, Any]:
         return self._settings.model_dump(mode="json")
@@ -168,7 +170,7 @@ class SS4Rec(Recommender):
         if self._compiled is not None:
             self._compiled()
         try:
-            return run_training(
+            report = run_training(
                 Learner(network, optimizer, epochs, replicas),
                 validate,
                 Schedule(settings.max_epochs, settings.patience, popularity=popularity),
@@ -179,6 +181,9 @@ class SS4Rec(Recommender):
         finally:
             for hook in hooks:
                 hook.remove()
+        if settings.rating_head:
+            self._fit_rating_head(train, valid)
+        return report
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         settings, weight = self._settings, self.network.items.weight[1:]
@@ -212,6 +217,30 @@ class SS4Rec(Recommender):
         scores = self.network.logits(hidden)
         cold = torch.from_numpy(~known).to(self._device)
         return torch.where(cold[:, None], self._cold_scores().to(scores), scores)
+
+    def predict_ratings(self, requests: Requests) -> torch.Tensor | None:
+        head = self._rating_head
+        return None if head is None else head.predict(requests, self._vocabulary, self._pair_features(requests))
+
+    @torch.no_grad()
+    def _fit_rating_head(self, train: Sequences, valid: Requests) -> None:
+        """Fit the head on the states of the trained network, which stays as it is."""
+        network, codes = self.network.eval(), self._who(train.user_ids)
+
+        def hidden(items: torch.Tensor, intervals: torch.Tensor, offsets: IntArray, rows: IntArray) -> torch.Tensor:
+            segments = Segments.of(torch.from_numpy(offsets).to(self._device), len(items))
+            who = None if codes is None else torch.from_numpy(codes[rows]).to(self._device)
+            with self._autocast():
+                return network(items, intervals, segments, self._backend, who)  # type: ignore[no-any-return]
+
+        vectors, most = network.items.weight.detach(), self._settings.max_length
+        events = event_features(train, self._vocabulary, vectors, most, hidden)
+        self._rating_head = RatingHead.fit(train, self._vocabulary, events, valid, self._pair_features, kind=self.name)
+
+    @torch.no_grad()
+    def _pair_features(self, requests: Requests) -> npt.NDArray[np.float32]:
+        targets = torch.from_numpy(self._vocabulary.indices(requests.targets)).to(self._device)
+        return pair_features(self._hidden(requests, self._settings.max_length)[0], self.network.items.weight[targets])
 
     def item_vectors(self) -> torch.Tensor:
         return self.network.items.weight[1:].detach().float()
@@ -254,6 +283,8 @@ class SS4Rec(Recommender):
 
         if self._traits is not None:
             self._traits.save(folder / "users.parquet")
+        if self._rating_head is not None:
+            self._rating_head.save(folder)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> SS4Rec:
@@ -271,6 +302,7 @@ class SS4Rec(Recommender):
         model._network = model._untrained()
         model._network.load_state_dict(load_file(folder / "model.safetensors"))
         model._network.to(model._device).eval()
+        model._rating_head = RatingHead.load(folder)
         return model
 
     def _untrained(self) -> SS4RecNetwork:

@@ -72,6 +72,8 @@ def check_answers(model: Recommender, requests: Requests, report: Report) -> boo
             scored(model, replace(requests, user_ids=np.full(len(requests), user, np.int64)))
     with report.check("Its item vectors, if it has any, are finite, and one for each item"), suppress(CannotExportError):
         _check_vectors(model)
+    with report.check("Its ratings, if it predicts any, are finite, one for each request, and the same again"):
+        _check_ratings(model, requests)
     if model.max_length is not None:
         most = model.max_length
         with report.check(f"Scores depend on the latest {most} known events"):
@@ -121,6 +123,22 @@ def _check_vectors(model: Recommender) -> None:
         )
     if not bool(torch.isfinite(found).all()):
         raise Broken("`item_vectors` returned numbers that are not finite: give each item a finite vector.")
+
+
+def _check_ratings(model: Recommender, requests: Requests) -> None:
+    asked = replace(requests, target_ratings=None)
+    found, again = model.predict_ratings(asked), model.predict_ratings(asked)
+    if found is None or again is None:
+        return
+    if not isinstance(found, torch.Tensor) or tuple(found.shape) != (len(requests),) or found.dtype != torch.float32:
+        shape = f"{found.dtype} of {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
+        raise Broken(
+            f"`predict_ratings` returned {shape}: return a float32 tensor with one rating for each of {len(requests)} requests."
+        )
+    if not bool(torch.isfinite(found).all()):
+        raise Broken("`predict_ratings` returned numbers that are not finite: predict the mean rating where nothing is known.")
+    if differ(again.double().numpy(), found.double().numpy()):
+        raise Broken(f"Two calls of `predict_ratings` with the same requests gave different ratings. {KEEP}.")
 
 
 def differ(found: FloatArray, expected: FloatArray) -> float:

@@ -1,9 +1,10 @@
 from .evidently_page import REPORT_FILE
-from .figures import beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
+from .figures import beyond_accuracy_rows, metrics_rows, rating_words, training_curve_png, value_rows
 from .load_check import SAMPLE_FILE, LoadCheck, check_folder, check_staged, check_version, sample_requests
 from .measurement import Evaluation, evaluate
 from .protocol_audit import AuditReport, audit_version
 from .ranking import Overlap, overlap_with, rank, rank_version
+from .rating_errors import RatingErrors, errors_of_ratings
 from .served_window import ServedWindow, compare_windows, scores_after, served_events_of
 from .slices import request_slices
 from .version_folder import RANKS_FILE, VersionFolder, assemble_version, read_collapses, read_rankings
@@ -16,6 +17,7 @@ __all__ = [
     "Evaluation",
     "LoadCheck",
     "Overlap",
+    "RatingErrors",
     "ServedWindow",
     "VersionFolder",
     "assemble_version",
@@ -25,11 +27,13 @@ __all__ = [
     "check_staged",
     "check_version",
     "compare_windows",
+    "errors_of_ratings",
     "evaluate",
     "metrics_rows",
     "overlap_with",
     "rank",
     "rank_version",
+    "rating_words",
     "read_collapses",
     "read_rankings",
     "request_slices",

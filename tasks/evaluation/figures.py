@@ -9,7 +9,7 @@ from infra.pages import digits, new_figure, png_bytes, tidy, whole_numbers
 from models.recommender import EpochReport
 from tasks.evaluation.business_value import Figure, Value, ValueEstimate
 
-__all__ = ["beyond_accuracy_rows", "metrics_rows", "training_curve_png", "value_rows"]
+__all__ = ["beyond_accuracy_rows", "metrics_rows", "rating_words", "training_curve_png", "value_rows"]
 
 AT_TEN = ("ndcg@10", "hr@10", "mrr@10")
 
@@ -94,6 +94,16 @@ def beyond_accuracy_rows(
         {"metric": metric, **{label_of(model): cell(model, metric) for model, values in found.items() if metric in values}}
         for metric in names
     ]
+
+
+def rating_words(found: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the errors of predicted ratings of {model: {metric: value}} as a sentence, or an empty text if no model predicts any."""
+    told = [
+        f"{label_of(model)} RMSE {values['rmse']:.4f}, MAE {values['mae']:.4f}"
+        for model, values in found.items()
+        if "rmse" in values
+    ]
+    return f"Predicted ratings of the same requests: {'; '.join(told)}." if told else ""
 
 
 def value_rows(value: Value, challenger: str) -> list[dict[str, str]]:

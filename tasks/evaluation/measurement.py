@@ -28,6 +28,7 @@ from tasks.datasets import DatasetRef, read_table
 from tasks.evaluation.business_value import Value, value_of
 from tasks.evaluation.load_check import repeated, sample_requests
 from tasks.evaluation.ranking import rank
+from tasks.evaluation.rating_errors import RatingErrors, errors_of_ratings
 from tasks.evaluation.slices import request_slices
 from tasks.training import Candidate, read_split
 
@@ -47,7 +48,7 @@ class Evaluation:
     intervals: dict[
         str, dict[str, tuple[float, float]]
     ]  # model -> metric that is a mean over requests -> 95 % bootstrap interval
-    beyond_accuracy: dict[str, dict[str, float]]  # model -> metric
+    beyond_accuracy: dict[str, dict[str, float]]  # model -> metric; with rmse and mae of ratings if the model predicts them
     value: Value
 
 
@@ -84,10 +85,13 @@ def evaluate(
     parts = read_split(store, dataset, settings.evaluation)
     rankings: dict[str, Ranking] = {}
     samples: list[dict[str, Any]] = []
+    resamples, seed = settings.promotion.resamples, settings.promotion.bootstrap_seed
+    ratings: dict[str, RatingErrors] = {}
     for candidate in candidates:
         refuse_changed(Path(candidate.folder), candidate.files, since="trained", more=True)
         model = load_apart(Path(candidate.folder))
         rankings[candidate.kind] = rank(model, parts, settings.evaluation)
+        ratings[candidate.kind] = errors_of_ratings(model, parts.test, batch_size=settings.evaluation.batch_size, seed=seed)
         plugin = place_of(candidate.kind) is not None
         if plugin or candidate.kind == challenger_kind:
             answers = sample_requests(model, parts.test, count=settings.promotion.sample_requests, seed=settings.seed)
@@ -98,7 +102,6 @@ def evaluate(
     nouns = settings.data.nouns
     masks = request_slices(store, dataset, parts, settings.evaluation.slices, nouns)
     genres = genres_of(read_table(store, dataset, "items"))
-    resamples, seed = settings.promotion.resamples, settings.promotion.bootstrap_seed
     beyond = {
         name: list_metric_intervals(ranking, parts.train, parts.test, genres, resamples=BEYOND_RESAMPLES, seed=seed)
         for name, ranking in rankings.items()
@@ -108,8 +111,10 @@ def evaluate(
         dataset=f"{dataset.name}/{dataset.version}",
         requests=len(parts.test),
         metrics={name: _by_slice(ranking, masks, settings.evaluation) for name, ranking in rankings.items()},
-        intervals={name: _intervals(ranking, settings) | beyond[name][1] for name, ranking in rankings.items()},
-        beyond_accuracy={name: values for name, (values, _) in beyond.items()},
+        intervals={
+            name: _intervals(ranking, settings) | beyond[name][1] | ratings[name].intervals for name, ranking in rankings.items()
+        },
+        beyond_accuracy={name: values | ratings[name].metrics for name, (values, _) in beyond.items()},
         value=value_of(rankings, challenger_kind, settings.business_value, nouns, resamples=resamples, seed=seed),
     )
     return Measurement(evaluation, challenger_kind, parts, rankings, samples)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.evaluation import FloatArray, Ranking, per_request
-from tasks.evaluation import LoadCheck, ServedWindow
+from tasks.evaluation import LoadCheck, RatingErrors, ServedWindow
 
 __all__ = ["Challenger", "Champion", "GateInputs", "Opponent", "TrainingNoise", "UnrankedInputs", "ndcg"]
 
@@ -25,6 +25,7 @@ class Challenger:
     collapsed: str = ""  # one sentence if its training never learnt more than popularity
     recorded: Ranking | None = None  # the ranks that were stored when it was evaluated
     served_window: ServedWindow | None = None
+    ratings: RatingErrors = field(default_factory=RatingErrors)
     gini_of_events: float | None = None  # of as many random events of the train part as its lists have places
 
 

@@ -20,7 +20,16 @@ from models.evaluation import Split, gini_of_events, list_metrics
 from models.plugins import load_apart
 from tasks.best_effort import LOG, attempt
 from tasks.datasets import DatasetRef, load_dataset_ref, verify_dataset
-from tasks.evaluation import LoadCheck, check_staged, compare_windows, rank, read_collapses, read_rankings, request_slices
+from tasks.evaluation import (
+    LoadCheck,
+    check_staged,
+    compare_windows,
+    errors_of_ratings,
+    rank,
+    read_collapses,
+    read_rankings,
+    request_slices,
+)
 from tasks.gate.decision import Decision
 from tasks.gate.inputs import Challenger, GateInputs, UnrankedInputs
 from tasks.gate.opponents import Ground, anchor_of, decisions_since, margin_version, noise_of, rank_champion
@@ -133,6 +142,7 @@ def _judge(case: _Case) -> Decision:
         try:
             model = load_apart(folder)
             ranking = rank(model, parts, case.evaluation)
+            ratings = errors_of_ratings(model, parts.test, batch_size=case.evaluation.batch_size, seed=settings.bootstrap_seed)
         except TrainingError as error:  # NaN or infinite scores on requests that were not sampled
             return hold(replace(check, ok=False, reason=str(error)))
         try:
@@ -166,6 +176,7 @@ def _judge(case: _Case) -> Decision:
             check,
             recorded=recorded,
             served_window=served_window,
+            ratings=ratings,
             gini_of_events=gini_of_events(ranking, parts.train),
             collapsed=collapses.challenger,
         ),

@@ -61,7 +61,7 @@ def render_markdown(decision: Decision) -> str:
         "",
         rules_markdown(decision),
     ]
-    lines += [line for note in comparison_notes(decision) for line in ("", note)]
+    lines += [line for note in [*rating_notes(decision), *comparison_notes(decision)] for line in ("", note)]
     if decision.served_window is not None:
         lines += ["", served_note(decision.served_window)]
     return "\n".join(lines) + "\n"
@@ -79,6 +79,15 @@ def next_in_markdown(decision: Decision) -> str:
 
 def _told(text: str) -> str:
     return escaped(shortened(text))
+
+
+def rating_notes(decision: Decision) -> list[str]:
+    """Say how far the challenger's predicted ratings lie from those that users gave, if it predicts any."""
+    found = decision.metrics.get("challenger", {})
+    if "rmse" not in found:
+        return []
+    decides = "" if decision.settings.get("max_rmse") is not None else " promotion.max_rmse is empty, so this decides nothing."
+    return [f"Predicted ratings: RMSE {found['rmse']:.4f}, MAE {found['mae']:.4f} on the same requests.{decides}"]
 
 
 def comparison_notes(decision: Decision) -> list[str]:
@@ -139,7 +148,7 @@ def render_html(decision: Decision) -> bytes:
         metrics=["hr@10", "ndcg@10", "mrr@10"],
         tables=rule_tables(decision),
         slices=decision.comparisons[1:],
-        notes=comparison_notes(decision),
+        notes=[*rating_notes(decision), *comparison_notes(decision)],
         chart=data_uri(png) if png else "",
         served=served_note(decision.served_window) if decision.served_window else "",
     ).encode()

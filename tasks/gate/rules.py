@@ -37,10 +37,17 @@ def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
     found = compare_with_champions(inputs, settings)
     tests |= found.tests
     rules += found.rules
-    rules += [*health_rules(challenger, settings), *load_rules(challenger.load_check, settings), *_record_rules(challenger)]
+    rules += [
+        *health_rules(challenger, settings),
+        *_rating_rules(challenger, settings),
+        *load_rules(challenger.load_check, settings),
+        *_record_rules(challenger),
+    ]
     failed = [rule.detail for rule in rules if rule.verdict == "failed"]
     outcome: Outcome = "held" if failed else "needs approval" if settings.approval == "manual" else "promoted"
     rankings = {"challenger": challenger.ranking, **inputs.baselines, **({"champion": champion.ranking} if champion else {})}
+    found_metrics = {name: metrics(ranking.ranks, (10,)) for name, ranking in rankings.items()}
+    found_metrics["challenger"] |= challenger.ratings.metrics
     return Decision(
         outcome=outcome,
         reasons=failed,
@@ -51,7 +58,7 @@ def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
         dataset=inputs.dataset,
         protocol=inputs.protocol,
         requests=len(challenger.ranking.ranks),
-        metrics={name: metrics(ranking.ranks, (10,)) for name, ranking in rankings.items()},
+        metrics=found_metrics,
         rules=rules,
         intervals={
             name: confidence_intervals(
@@ -213,6 +220,21 @@ def health_rules(challenger: Challenger, settings: PromotionSettings) -> list[Ru
             f"The Gini index of recommendation counts is {gini:.3f}; the maximum is {most:.{4 if most > 0.99 else 3}f}.",
         ),
     ]  # fmt: skip
+
+
+def _rating_rules(challenger: Challenger, settings: PromotionSettings) -> list[Rule]:
+    """Check the error of predicted ratings, if a setting asks for it."""
+    most, found = settings.max_rmse, challenger.ratings.metrics.get("rmse")
+    if most is None:
+        return []
+    if found is None:
+        said = (
+            f"promotion.max_rmse is {most:g}, but the challenger predicts no ratings, or the requests have none: turn on the rating_head "
+            "of its kind, or leave promotion.max_rmse empty."
+        )
+        return [Rule(4, "RMSE of ratings", None, most, "<=", "failed", said)]
+    said = f"Predicted ratings have an RMSE of {found:.4f}; the maximum is {most:g}."
+    return [Rule(4, "RMSE of ratings", found, most, "<=", "passed" if found <= most else "failed", said)]
 
 
 def _finite_weights_rule(check: LoadCheck) -> Rule:

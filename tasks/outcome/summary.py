@@ -9,7 +9,7 @@ from infra.pages import code_span, duration, escaped, folded, markdown_table, pi
 from infra.registry import ModelRef
 from infra.version_names import shortened
 from tasks.datasets import DatasetRef, Delivery
-from tasks.evaluation import Evaluation, training_curve_png
+from tasks.evaluation import Evaluation, rating_words, training_curve_png
 from tasks.gate import Decision, next_in_markdown, outcome_words, rules_markdown
 from tasks.monitoring import DriftResult
 from tasks.outcome.answers import Answers, Cost, cost_answer, data_answer, verdict_answer
@@ -73,6 +73,7 @@ def summary_markdown(found: Retraining, links: str) -> str:
         _metrics(found),
         f"{found.evaluation.requests:,} test requests, under {escaped(found.evaluation.protocol)}. HR@10 is the share of requests with the "
         "item that the user chose next in the top ten; NDCG@10 gives less credit the lower it is ranked. Below each figure: its 95 % interval.",
+        escaped(rating_words(found.evaluation.beyond_accuracy)),
         "### Training",
         _training(found.candidates),
         picture(

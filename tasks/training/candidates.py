@@ -60,6 +60,8 @@ def challenger_of(candidates: list[Candidate]) -> Candidate:
 def read_split(store: Store, dataset: DatasetRef, settings: EvaluationSettings) -> Split:
     """Load the dataset version and split it under the configured protocol."""
     columns = list(dataset.properties.with_weight(("user_id", "item_id", "timestamp", "row")))
+    if dataset.properties.feedback == "explicit":
+        columns.append("rating")
     return split(read_table(store, dataset, "interactions", columns), settings, repeats=dataset.properties.repeats)
 
 

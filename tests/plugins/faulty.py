@@ -90,6 +90,9 @@ class Faulty(Lately):
             return found
         return scores
 
+    def predict_ratings(self, requests: Requests) -> torch.Tensor:
+        return torch.from_numpy(1 + requests.targets % 5).float()
+
     _fitting = True  # until it was loaded
 
     @classmethod

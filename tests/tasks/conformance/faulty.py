@@ -100,6 +100,14 @@ class Faulty(Recommender):
         rows = len(self.catalogue) + (self.fault == "has a vector for padding")
         return torch.full((rows, 2), torch.nan if self.fault == "has vectors that are not finite" else 1.0)
 
+    def predict_ratings(self, requests: Requests) -> torch.Tensor | None:
+        found = {
+            "rates no number": torch.full((len(requests),), torch.nan),
+            "rates each item": torch.zeros(len(requests), len(self.catalogue)),
+            "rates at random": torch.from_numpy(np.random.default_rng().random(len(requests)).astype(np.float32)),
+        }
+        return found.get(self.fault)
+
     def save(self, folder: Path) -> None:
         write_model(folder, self, {"counts": torch.from_numpy(self._counts)})
         if self.fault == "pickles":

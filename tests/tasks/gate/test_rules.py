@@ -10,9 +10,10 @@ import pytest
 from configs.errors import GateError
 from configs.settings import FloorSettings, PromotionSettings
 from models.evaluation import MISS, Ranking
-from tasks.evaluation import LoadCheck
+from tasks.evaluation import LoadCheck, RatingErrors
 from tasks.gate import Decision, render_markdown
 from tasks.gate.inputs import Challenger, Champion, GateInputs
+from tasks.gate.page import render_html
 from tasks.gate.rules import decide
 
 USERS = 600
@@ -182,3 +183,27 @@ def test_the_record_reads_as_a_table() -> None:
     assert "### Against the champion" in text and "| hr@10 floor |" in text
     assert "80 % power" in text
     assert "this is the first model" in render_markdown(decide(inputs(ranking(0.4)), SETTINGS))
+
+
+def test_ratings_are_shown_and_decide_only_if_a_setting_asks_for_it() -> None:
+    rated = with_challenger(ratings=RatingErrors({"rmse": 0.93, "mae": 0.74}, {"rmse": (0.9, 0.96), "mae": (0.7, 0.8)}))
+    shown = decide(rated, SETTINGS)
+    assert shown.outcome == "promoted" and "RMSE of ratings" not in {rule.name for rule in shown.rules}
+    assert shown.metrics["challenger"]["rmse"] == 0.93 and "rmse" not in shown.metrics["ncf"]
+    assert "RMSE 0.9300, MAE 0.7400" in render_markdown(shown) and "decides nothing" in render_markdown(shown)
+    assert b"RMSE 0.9300, MAE 0.7400" in render_html(shown)
+    assert "RMSE" not in render_markdown(decide(with_challenger(), SETTINGS))
+
+
+@pytest.mark.parametrize(("most", "verdict"), [(0.93, "passed"), (0.9299, "failed")])
+def test_a_challenger_whose_ratings_are_too_far_off_is_held(most: float, verdict: str) -> None:
+    strict = SETTINGS.model_copy(update={"max_rmse": most})
+    decision = decide(with_challenger(ratings=RatingErrors({"rmse": 0.93, "mae": 0.74})), strict)
+    assert {rule.name: rule.verdict for rule in decision.rules}["RMSE of ratings"] == verdict
+    assert (decision.outcome == "held") == (verdict == "failed") and "decides nothing" not in render_markdown(decision)
+
+
+def test_a_bound_on_ratings_holds_a_challenger_that_predicts_none() -> None:
+    decision = decide(with_challenger(), SETTINGS.model_copy(update={"max_rmse": 1.0}))
+    assert failed(decision) == ["RMSE of ratings"]
+    assert decision.reasons[0].startswith("promotion.max_rmse is 1, but the challenger predicts no ratings")

@@ -114,6 +114,8 @@ def test_a_plugin_is_trained_in_a_process_of_its_own_and_answers_from_one(
     apart, here = load_apart(Path(candidate.folder)), load_recommender(Path(candidate.folder))
     requests = read_split(store, dataset, settings_of(store, tmp_path).evaluation).test
     assert torch.equal(apart.scores(requests), here.scores(requests))
+    there, ours = apart.predict_ratings(requests), here.predict_ratings(requests)
+    assert there is not None and ours is not None and torch.equal(there, ours)
     assert (apart.name, apart.sequential) == ("faulty", False) and (apart.catalogue == here.catalogue).all()
     process = apart._process  # type: ignore[attr-defined]
     assert process.poll() is None
