@@ -71,7 +71,7 @@ def test_runs_can_be_those_of_a_deployment_and_pass_through_the_store(server: En
 @pytest.mark.nightly  # tests/flows/test_compare.py shows this without the kill
 def test_a_comparison_that_was_killed_goes_on_with_what_is_missing(server: Environment, tmp_path: Path) -> None:
     config_of(tmp_path, entries=ENTRIES[:2], reference="ncf", seeds=[1, 2, 3])
-    command = [RECSYS, "study", "compare", "-c", "compare.yaml", "--json", "out.json", "--set", "max_parallel=1"]
+    command = [RECSYS, "study", "compare", "--verbose", "-c", "compare.yaml", "--json", "out.json", "--set", "max_parallel=1"]
     process = subprocess.Popen(command, env=server, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:

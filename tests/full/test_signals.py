@@ -33,7 +33,7 @@ def test_a_killed_training_leaves_no_process(number: signal.Signals, tmp_path: P
     migrated_database(tmp_path / "prefect" / "prefect.db")
     log = tmp_path / "log"
     with log.open("w") as file:
-        command = [sys.executable, "-m", "flows.cli", "retrain", "-c", str(tmp_path / "run.yaml")]
+        command = [sys.executable, "-m", "flows.cli", "retrain", "--verbose", "-c", str(tmp_path / "run.yaml")]
         running = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=file, stderr=file)
     try:
         wait_until(lambda: "ss4rec epoch 2 of" in log.read_text() or running.poll() is not None, 900, "training")

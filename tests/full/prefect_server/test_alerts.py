@@ -91,7 +91,7 @@ def set_state(server: dict[str, str], run: str, **state: str) -> None:
 
 def test_a_killed_run_counts_as_crashed_when_its_heartbeats_stop(server: dict[str, str], sink: Webhook, tmp_path: Path) -> None:
     models = {**LEAN["models"], "ss4rec": {**LEAN["models"]["ss4rec"], "max_epochs": 5000, "patience": 5000}}  # type: ignore[dict-item, index]
-    command = [sys.executable, "-m", "flows.cli", "retrain", "-c", settings_file(tmp_path, models=models)]
+    command = [sys.executable, "-m", "flows.cli", "retrain", "--verbose", "-c", settings_file(tmp_path, models=models)]
     with (tmp_path / "log").open("w") as log:
         killed = subprocess.Popen(command, env=server, cwd=ROOT, stdout=log, stderr=log)
     wait_until(lambda: "ss4rec epoch 2 of" in (tmp_path / "log").read_text(), 900, "training")

@@ -59,7 +59,7 @@ def test_a_deployed_retrain_runs_on_a_worker(server: dict[str, str], tmp_path: P
     assert done.returncode == 0, done.stdout + done.stderr
     names = {deployment["name"] for deployment in ask(server, "deployments/filter")}
     studies = {"search", "compare", "compare-run", "replay"}
-    assert names == {"etl", "monitor", "train", "retrain", "resume", "promote", "rollback"} | studies
+    assert names == {"etl", "monitor", "train", "retrain", "resume", "promote", "rollback", "export"} | studies
     with process([PREFECT, "worker", "start", "--pool", "recsys"], server, tmp_path / "worker.log"):
         parameters = json.dumps({"settings": settings_of(tmp_path)})
         started = run([PREFECT, "deployment", "run", "retrain/retrain", "--params", parameters], server, ROOT)
@@ -81,7 +81,7 @@ def test_a_retrain_that_was_killed_in_training_ends_with_the_same_metrics(server
         folder = tmp_path / name
         folder.mkdir()
         (folder / "run.yaml").write_text(yaml.safe_dump(settings_of(folder, models=models)))
-        command = [RECSYS, "retrain", "-c", "run.yaml", "--json", "out.json"]
+        command = [RECSYS, "retrain", "--verbose", "-c", "run.yaml", "--json", "out.json"]
         if killed:
             process = subprocess.Popen(
                 command, env=server, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
