@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from functools import cached_property
 
+import numpy as np
+
+from infra.erasures import erased_users
 from infra.landing_zone import SourceFile
 from tasks.datasets import FileAccount, FileKind, LandingLog, file_id
 
@@ -20,12 +23,14 @@ class Ledger:
     Attributes:
         retried: The last account of each file that the run reads again, by its id.
         removals: What is kept out of the dataset, by the number of its log entry.
+        erased: int64 (n), users who are kept out for good.
     """
 
     def __init__(self, log: LandingLog, *, retry_quarantined: bool = False) -> None:
         self._log = log
         self.retried: dict[str, FileAccount] = log.with_bad_rows() if retry_quarantined else {}
         self.removals = log.removals()
+        self.erased = np.array(sorted(erased_users(log.store)), np.int64)
         accounted = log.accounted()
         self._seen = {id_.partition("-")[0] for id_ in accounted}
         self._known = {id_ for id_, is_known in accounted.items() if is_known} - self.retried.keys()

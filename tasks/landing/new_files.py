@@ -259,16 +259,17 @@ class ZoneReader:
         return replace(new, kind="events", extra_columns=file.extra_columns, events=path_of_events, removed=removed)
 
     def _kept_events(self, events: pd.DataFrame) -> npt.NDArray[np.bool_]:
-        """Return a mask of the events that no removal keeps out."""
-        kept = np.ones(len(events), dtype=bool)
+        """Return a mask of the events that no removal and no erasure keeps out."""
+        kept: npt.NDArray[np.bool_] = ~np.isin(events[Columns.USER].to_numpy(np.int64), self._ledger.erased)
         for removal in self._ledger.removals.values():
             kept &= ~removal.holds(events)
         return kept
 
     def _kept(self, kind: Kind, provided: DescriptionFile) -> DescriptionFile:
-        """Return the descriptions without those that a removal keeps out."""
+        """Return the descriptions without those that a removal or an erasure keeps out."""
         gone = [removal.describes(kind) for removal in self._ledger.removals.values()]
-        kept = ~provided.frame[TABLES[kind].id].isin([each for each in gone if each is not None])
+        erased = self._ledger.erased.tolist() if kind == "users" else []
+        kept = ~provided.frame[TABLES[kind].id].isin([*erased, *[each for each in gone if each is not None]])
         return replace(provided, frame=provided.frame[kept].reset_index(drop=True))
 
     def _judged(self, new: NewFile) -> NewFile:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from configs.clock import horizon
 from configs.errors import AlreadyExistsError, DataRefusedError, NotFoundError
 from configs.settings import LandingSettings
+from infra.erasures import erased_users
 from infra.storage import Store
 from models.columns import Columns
 from tasks.datasets import (
@@ -141,6 +142,8 @@ def _restored(log: LandingLog, removal: Removal, undone: Removal, work_dir: Path
         ],
         ignore_index=True,
     )
+    erased = np.array(sorted(erased_users(log.store)), np.int64)  # they do not come back
+    gone = gone[~np.isin(gone[Columns.USER], erased)].reset_index(drop=True)
     layout, first, last, won = state.layout, state.first, state.last, gone
     if len(gone):
         found = compare(files, layout, gone, lambda each: log.written(each, {}), state.properties)
@@ -152,6 +155,8 @@ def _restored(log: LandingLog, removal: Removal, undone: Removal, work_dir: Path
     for kind, known in TABLES.items():
         table = with_events(kind, state.table(kind), np.unique(won[known.id].to_numpy(np.int64)))
         provided = _taken_out(kind, earlier.table(kind), undone, origins)
+        if kind == "users":
+            provided = provided[~provided[known.id].isin(erased)].reset_index(drop=True)
         tables[kind], counts = described(kind, table, provided, ANY_TIME)
         cells += int(counts.sum())
     if not len(won) + cells:
@@ -165,7 +170,7 @@ def _restored(log: LandingLog, removal: Removal, undone: Removal, work_dir: Path
             layout = replace(layout, parts=(*layout.parts, parts.part(part, found.removals)))
         layout = replace(layout, events=layout.events + EventDigest.of(won) - found.removed)
     happened = pd.concat([_superseded(files, earlier, undone, origins, whether=True), gone.drop(won.index)[list(HAPPENED)]])
-    happened = happened.head(0) if state.properties.keeps_repeats else happened
+    happened = happened.head(0) if state.properties.keeps_repeats else happened[~happened[Columns.USER].isin(erased)]
     layout = replace(
         layout,
         items=parts.table("items", tables["items"]),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from configs.errors import DataRefusedError, NotFoundError
+from infra.erasures import erase_user
 from tasks.datasets import (
     DatasetRef,
     LandingLog,
@@ -67,6 +69,19 @@ def test_a_user_is_taken_out_and_stays_out(place: Place) -> None:
     assert place.compact().rows == 2
     with pytest.raises(NotFoundError, match="has nothing of user 77"):
         removed(place, user=77)
+
+
+def test_an_erased_user_neither_lands_nor_comes_back_with_an_undone_removal(place: Place) -> None:
+    _, entry = removed(place, item=1)  # of users 1 and 2
+    erase_user(place.store, 1, reason="asked", by="me", now=datetime(2026, 11, 24, tzinfo=UTC))
+    removed(place, user=1)
+    ref, _ = undone(place, entry.number)
+    assert pairs(place, ref) == [[2, 1, 5]] and place.table(ref, "users")["user_id"].tolist() == [2]
+    place.put("late.csv", events((1, 7, 4, 50), (3, 7, 4, 51)))
+    place.put("users2.csv", "userId,age\n1,31\n3,50\n")
+    found = place.land()
+    assert pairs(place, found.dataset) == [[2, 1, 5], [3, 7, 4]] and by_file(found)["late.csv"].removed == 1
+    assert by_file(found)["users2.csv"].removed == 1
 
 
 def test_an_event_is_taken_out_and_the_one_that_it_had_superseded_comes_back(place: Place) -> None:
