@@ -1,5 +1,6 @@
 from .beyond_accuracy import genres_of, gini_of_events, list_metric_intervals, list_metrics
 from .by_count import popularity_level, ranks_by_count
+from .off_policy import OffPolicyEstimate, UserSums, off_policy_estimates
 from .protocol import ORDERINGS, REPEATED, Ordering, Split, exact_order, k_core, masks_seen, split
 from .ranking import MISS, FloatArray, Ranking, metrics, per_request, per_request_metrics, rank_requests, slices
 from .ratings import rating_errors, rating_intervals
@@ -21,11 +22,13 @@ __all__ = [
     "REPEATED",
     "ArmComparison",
     "FloatArray",
+    "OffPolicyEstimate",
     "Ordering",
     "PairedTest",
     "Path",
     "Ranking",
     "Split",
+    "UserSums",
     "clustered_means",
     "compare_arms",
     "confidence_interval",
@@ -40,6 +43,7 @@ __all__ = [
     "list_metrics",
     "masks_seen",
     "metrics",
+    "off_policy_estimates",
     "paired_test",
     "per_request",
     "per_request_metrics",
