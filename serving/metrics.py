@@ -39,6 +39,7 @@ class Metrics:
         )
         self.answers = Counter("recsys_answers", "Rankings by the version's role and by source", ["role", "source"], registry=own)
         self.events = Counter("recsys_events", "Events by outcome", ["outcome"], registry=own)
+        self.outcomes = Counter("recsys_outcomes", "Accepted outcomes by kind, repeated ones included", ["kind"], registry=own)
         self.state_age = Histogram(
             "recsys_state_age_seconds", "Seconds from a user's last event to the request", buckets=AGES, registry=own
         )
@@ -76,7 +77,7 @@ class Metrics:
         )
         self.file_refused = Gauge(
             "recsys_settings_file_refused",
-            "1 if the file of rules or experiments is refused and its previous content is active",
+            "1 if the file of rules, experiments or keys is refused and its previous content is active",
             ["file"],
             registry=own,
             multiprocess_mode="livemax",

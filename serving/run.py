@@ -22,7 +22,14 @@ OTHER_FILES = 512  # that a worker has open besides its connections
 
 
 def serve(settings: ServingSettings) -> None:
-    """Serve until SIGTERM or SIGINT. Requests in progress are still answered, for at most `shutdown_s`."""
+    """Serve until SIGTERM or SIGINT. Requests in progress are still answered, for at most `shutdown_s`.
+
+    Raises:
+        SettingsError: If others could reach the server without a key, or if the file of keys is invalid.
+    """
+    from serving.access import refuse_open
+
+    refuse_open(settings)
     if settings.workers == 1:
         gc.disable()  # imports make no garbage, and looking for it takes a tenth of the start. `from_environment` enables it again.
     import uvicorn

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
 from operator import attrgetter
 
+from configs.errors import OverloadedError, StoreError
 from configs.serving import CHAMPION, ExposureSettings, ServingSettings
+from infra.erasures import Erasure
 from infra.storage import open_store
 from models.schema import DataSchema
+from serving.access import watch_keys
 from serving.background import BackgroundLoop
 from serving.engine import Answer, Batcher, Engine, EventJob, EventResult, Models, NewEvent, RecommendJob, UserStates
-from serving.experiments import Assignment, Experiments, Exposure, ExposureLog, ExposureSink
+from serving.erasures import Erasures
+from serving.experiments import Assignment, Experiments, ExposureLog, ExposureSink, Outcome, OutcomeLog
 from serving.follower import ChampionFollower
 from serving.histories import HistoryShelf
 from serving.metrics import Metrics
 from serving.reranking import Rules
+from serving.showing import Showing
 from serving.state import FailoverStates, LocalStates, StateStore
 
 __all__ = ["ServingWorker"]
@@ -49,10 +54,12 @@ class ServingWorker:
         self.metrics.redis_up.set(1 if settings.redis.url else 0)
         rules = Rules.watch(settings.rules, prepare=self._compile) if settings.rules else None
         experiments = Experiments.watch(settings.experiments) if settings.experiments else None
+        self.keys = watch_keys(settings)
         no_rules, no_experiments = Rules(), Experiments()
         self._rules: Callable[[], Rules] = rules.current if rules else lambda: no_rules
         self._experiments: Callable[[], Experiments] = experiments.current if experiments else lambda: no_experiments
-        self._files = {name: file for name, file in {"rules": rules, "experiments": experiments}.items() if file is not None}
+        watched = {"rules": rules, "experiments": experiments, "keys": self.keys}
+        self._files = {name: file for name, file in watched.items() if file is not None}
         self._changing = (
             threading.Lock()
         )  # held while rules or versions change: new rules are compiled for all versions, and new versions for all rules
@@ -64,10 +71,13 @@ class ServingWorker:
                 store, settings.work_dir / "histories", on_change=self.metrics.histories.set, on_failure=self.metrics.failed
             )
         known = self.histories.of if self.histories is not None else lambda dataset: None
-        self.engine = Engine(UserStates(self.states, known, settings.histories.tolerance_s), settings.batch, self._rules)
+        self.erasures = Erasures(store, on_failure=self.metrics.failed)
+        users = UserStates(self.states, known, settings.histories.tolerance_s, self.erasures)
+        self.engine = Engine(users, settings.batch, self._rules)
         if exposures is None and (settings.exposures is not None or settings.experiments is not None):
             exposures = ExposureLog(settings.exposures or ExposureSettings(), store, self.metrics.failed)
         self.exposures = exposures
+        self.outcomes = OutcomeLog(settings.outcomes, store, self.metrics.failed)
         self.follower = ChampionFollower(
             store, settings, self._swap, lambda: self._experiments().versions, on_failure=self.metrics.failed
         )
@@ -79,14 +89,26 @@ class ServingWorker:
             on_batch=self.metrics.batch.observe,
             events_of=attrgetter("event_count"),
         )
+        self._showing: Showing | None = None
+        if exposures is not None:
+            self._showing = Showing(
+                self.batcher,
+                exposures,
+                models=lambda: self.engine.models,
+                rules=lambda: self._rules(),
+                experiments=lambda: self._experiments(),
+            )
 
     def start(self) -> None:
         """Start following the promotion log and the settings files. Return after the first look at the log.
 
         If the store does not answer for `FIRST_LOOK_S`, the worker starts without a model.
         """
-        self.follower.start(wait_s=FIRST_LOOK_S)
+        until = time.monotonic() + FIRST_LOOK_S
+        self.erasures.start(FIRST_LOOK_S)  # before any user is served
+        self.follower.start(wait_s=max(until - time.monotonic(), 0.0))
         self._watching.start()
+        self.outcomes.start()
         if self.histories is not None:
             self.histories.start()
         self._update_gauges()
@@ -95,13 +117,16 @@ class ServingWorker:
         """Store and send what is still waiting. Do not wait for a version that is being loaded."""
         self.follower.stop()
         self._watching.stop()
+        self.erasures.stop()
         if self.histories is not None:
             self.histories.stop()
         self.states.close()
         if self.exposures is not None:
             self.exposures.close()
+        self.outcomes.close()
         self.follower.close(THREAD_S)
         self._watching.close(THREAD_S)
+        self.erasures.close(THREAD_S)
         if self.histories is not None:
             self.histories.close(THREAD_S)
 
@@ -123,43 +148,74 @@ class ServingWorker:
 
     async def recommend(self, job: RecommendJob) -> Answer:
         """Return the ranking, and log it as an exposure if somebody sees it now."""
-        answer: Answer = await self.batcher.submit(job)
+        unseen = (
+            job.user is None
+            or job.user in self.erasures
+            or job.preview
+            or job.time.is_hypothetical(self.settings.limits.future_s)
+        )
+        if self._showing is None or unseen:
+            answer: Answer = await self.batcher.submit(job)
+        else:
+            answer = await self._showing.answer(job)
         self.metrics.answers.labels(self.metrics.role_of(answer.version), answer.source).inc()
         if answer.last_event is not None:
             self.metrics.state_age.observe(max(job.time.at - answer.last_event, 0))
-        unseen = job.preview or job.time.is_hypothetical(self.settings.limits.future_s)
-        if self.exposures is not None and job.user is not None and not unseen:
-            user = job.user if job.user_id is None else job.user_id
-            self.exposures.write(_exposure(job, user, answer))
-            self._ask_shadows(job, user, self.exposures)
         return answer
 
     async def advance(self, events: Sequence[NewEvent], now: int) -> Sequence[EventResult]:
-        """Store events of any users, and advance their users' states. Return what became of each event."""
-        assignments = {
-            event.user: self.assign(event.user if event.user_id is None else event.user_id, None, now) for event in events
-        }
-        results: Sequence[EventResult] = await self.batcher.submit(EventJob(tuple(events), assignments))
+        """Store events of any users, and advance their users' states. Return what became of each event.
+
+        Raises:
+            OverloadedError: If it is not known yet who was erased, or if too many jobs wait.
+        """
+        if not self.erasures.known:
+            raise OverloadedError("The store does not answer, so it is not known who was erased; try again in a moment.")
+        kept = [event for event in events if event.user not in self.erasures]
+        stored: Sequence[EventResult] = ()
+        if kept:
+            assignments = {
+                event.user: self.assign(event.user if event.user_id is None else event.user_id, None, now) for event in kept
+            }
+            stored = await self.batcher.submit(EventJob(tuple(kept), assignments))
+        results = list(stored)
+        if len(kept) < len(events):
+            champion, left, places = self.engine.serving().version, iter(results), {id(event) for event in kept}
+            results = [next(left) if id(each) in places else EventResult(None, False, champion, erased=True) for each in events]
         for result in results:
             self.metrics.events.labels(result.label).inc()
         return results
 
-    def _ask_shadows(self, job: RecommendJob, user: int | str, exposures: ExposureSink) -> None:
-        """Let the shadow versions answer too, when there is time. Their answers are only logged."""
+    async def erase(self, user: int, *, reason: str, by: str) -> Erasure:
+        """Erase a user for good: here at once, and on other workers when they look.
 
-        def log(asked: RecommendJob, answer: Answer | Exception) -> None:
-            if isinstance(answer, Answer):
-                exposures.write(_exposure(asked, user, answer, shadow=True))
+        Raises:
+            OverloadedError: If the store does not take the record. Nothing is erased then.
+        """
+        try:
+            erasure = await asyncio.to_thread(lambda: self.erasures.erase(user, reason=reason, by=by))
+        except StoreError as error:
+            logger.warning("a user cannot be erased", extra={"reason": str(error)})
+            raise OverloadedError("The store does not take the erasure, so nothing was erased; try again in a moment.") from error
+        self._delete_erased()
+        return erasure
 
-        for version in job.assignment.shadow:
-            if self.engine.models.named(version) is not None:
-                asked = replace(job, assignment=Assignment(version), named=True, explain=False)
-                self.batcher.offer(asked, partial(log, asked))
+    def _delete_erased(self) -> None:
+        served = [model for _, model in self.engine.models.by_role()]
+        self.erasures.delete_with(lambda users: self.engine.states.erase(users, served))
+
+    async def take_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        """Return once the outcomes are on the disk. Raises OverloadedError if they cannot be stored now."""
+        if outcomes:
+            await self.outcomes.write(outcomes)
+        for each in outcomes:
+            self.metrics.outcomes.labels(each.kind).inc()
 
     def _between(self) -> None:
         """Update the gauges, and send events that are waiting for Redis. Called between batches."""
         try:
             self._update_gauges()
+            self._delete_erased()
             if isinstance(self.states, FailoverStates):
                 self.states.recover()
         except Exception:
@@ -206,6 +262,7 @@ class ServingWorker:
             self.metrics.outages.inc()
             logger.warning("Redis does not answer; serving from memory", extra={"reason": why})
         else:
+            self.erasures.sweep()  # it may come from a backup
             logger.warning("Redis answers again")
 
     def _count_fault(self, key: str, why: str) -> None:
@@ -225,19 +282,3 @@ class ServingWorker:
             self.metrics.promotion.set(models.champion.number)
             if before.champion is not None and before.champion.version != models.champion.version:
                 self.metrics.swaps.inc()
-
-
-def _exposure(job: RecommendJob, user: int | str, answer: Answer, *, shadow: bool = False) -> Exposure:
-    assigned = job.assignment
-    tested = not shadow and assigned.covers(answer.version)
-    return Exposure(
-        time=job.time.server_now,
-        user=user,
-        request=job.request_id,
-        version=answer.version,
-        items=[item.item_id for item in answer.items],
-        experiment=assigned.experiment if tested else None,
-        arm=assigned.arm if tested else None,
-        revision=assigned.revision if tested else None,
-        shadow=shadow,
-    )

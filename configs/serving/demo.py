@@ -31,6 +31,8 @@ class DemoSettings(Settings):
     versions itself."""
     api_key: SecretStr | None = None
     """API key for that server, sent in the header X-API-Key."""
+    api_key_file: Path | None = None
+    """File with that key, in place of `api_key`. An empty file stands for no key."""
     rules: Path | None = None
     """YAML file of business rules."""
     experiments: Path | None = None
@@ -38,7 +40,7 @@ class DemoSettings(Settings):
     exposures: Path | None = None
     """Folder of the exposure log. If empty, the exposures that were uploaded to the store are read."""
     outcomes: Path | None = None
-    """File of outcomes, in a format that `recsys experiment report` accepts."""
+    """File of outcomes, in a format that `recsys experiment report` accepts. It is added to those that the API has stored."""
     work_dir: Path = Path(".recsys/demo")
     """Folder for downloaded model versions."""
     users: int = Field(default=300, ge=1)

@@ -12,9 +12,21 @@ from pydantic import Field, field_validator, model_validator
 from configs.base import Settings, Share
 from configs.period import Period, meet
 
-__all__ = ["CHAMPION", "AnalysisSettings", "Arm", "Experiment", "ExperimentFile", "ExposureSettings", "Shadow"]
+__all__ = [
+    "CHAMPION",
+    "AnalysisSettings",
+    "Arm",
+    "Experiment",
+    "ExperimentFile",
+    "Exploration",
+    "ExposureSettings",
+    "OutcomeKind",
+    "OutcomeSettings",
+    "Shadow",
+]
 
 CHAMPION = "champion"  # as a version: the current champion of the promotion log
+OutcomeKind = Literal["click", "watch", "buy"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
 
@@ -43,6 +55,9 @@ class AnalysisSettings(Settings):
 
     outcome: Literal["conversion", "value"] = "conversion"
     """Metric per user. `conversion`: whether the user had any outcome. `value`: the sum of the user's outcome values."""
+    kinds: tuple[OutcomeKind, ...] = ()
+    """Kinds of outcomes that count: `click`, `watch`, `buy`. If empty, all of them. An outcome of a file without the column `kind`
+    counts always."""
     attribution: Literal["shown", "any"] = "shown"
     """Outcomes that count. `shown`: only those on items that the user was shown before. `any`: all outcomes of the user."""
     horizon_s: int = Field(default=7 * 86_400, ge=1)
@@ -63,6 +78,8 @@ class AnalysisSettings(Settings):
     """The sample ratio check fails below this p-value: users were lost or assigned incorrectly."""
     max_crossed_share: Share = 0.01
     """Maximum share of users who may have seen more than one arm. These users are excluded."""
+    min_overlap: Share = 0.95
+    """Minimum share of a version's items that may have been shown, for an estimate from exposures (`recsys experiment estimate`)."""
     min_main_version: Share = 0.95
     """Minimum share of an arm's answers that come from a single version. A promotion or a fallback during an experiment changes
     what the arm measures."""
@@ -82,6 +99,9 @@ class Experiment(Settings):
     """Period in which the experiment runs."""
     active: bool = True
     """Whether the experiment is active. An inactive experiment assigns no users."""
+    propensities: bool = False
+    """Whether the versions of all arms answer each request, to log the probability with which each item is shown over all arms.
+    That costs one answer for each further arm. Otherwise, the probabilities are those within the user's arm."""
     salt: str = ""
     """Salt of the hash that assigns users to arms. If empty, the experiment's name is used."""
     analysis: AnalysisSettings = AnalysisSettings()
@@ -117,6 +137,26 @@ class Shadow(Settings):
     """Share of the users whose requests the shadow version also answers."""
 
 
+class Exploration(Settings):
+    """A share of the lists is drawn from the best items, so that other versions can be judged by the exposures."""
+
+    share: float = Field(default=0.05, gt=0, le=1)
+    """Share of the lists that are drawn at random. Each list is a draw of its own."""
+    pool: int = Field(default=30, ge=2, le=500)
+    """Number of best items that these lists are drawn from. Pinned items keep their places."""
+    users: tuple[Share, Share] = (0.0, 1.0)
+    """Slice of the users, from and to, with the same positions as in experiments."""
+    analysis: AnalysisSettings = AnalysisSettings()
+    """How `recsys experiment estimate` attributes outcomes, and how many users it needs (`min_users`)."""
+
+    @field_validator("users")
+    @classmethod
+    def _has_somebody(cls, users: tuple[float, float]) -> tuple[float, float]:
+        if users[0] >= users[1]:
+            raise ValueError(f"users go from {users[0]:g} to {users[1]:g}: this slice contains nobody")
+        return users
+
+
 class ExperimentFile(Settings):
     """Content of the YAML file of experiments."""
 
@@ -124,6 +164,13 @@ class ExperimentFile(Settings):
     """Experiments on live traffic."""
     shadow: tuple[Shadow, ...] = ()
     """Shadow versions."""
+    exploration: Exploration | None = None
+    """Exploration, for everybody or a slice of the users. If empty, there is none."""
+
+    @property
+    def estimated_by(self) -> AnalysisSettings:
+        """How estimates attribute outcomes."""
+        return AnalysisSettings() if self.exploration is None else self.exploration.analysis
 
     @model_validator(mode="after")
     def _nobody_is_in_two(self) -> ExperimentFile:
@@ -156,6 +203,21 @@ class ExposureSettings(Settings):
     queue: int = Field(default=100_000, ge=1)
     """Maximum number of exposures that wait to be written. Further exposures are dropped, counted and reported, because requests
     never wait for the log."""
+
+
+class OutcomeSettings(Settings):
+    """The outcome log records what users did after they were shown a list, as clients report it."""
+
+    folder: Path = Path(".recsys/outcomes")
+    """Folder of the log files. Keep it on a disk that outlives the process: an accepted outcome is in it."""
+    rotate_bytes: int = Field(default=64 << 20, ge=1)
+    """Size in bytes at which a log file is closed, uploaded to the store, and a new one is started."""
+    rotate_s: int = Field(default=300, ge=1)
+    """Age in seconds at which a log file is closed, uploaded to the store, and a new one is started."""
+    late_s: int = Field(default=30 * 86_400, ge=0)
+    """Seconds by which an outcome may be late. An older one is not stored, and its result is `too_old`."""
+    queue: int = Field(default=10_000, ge=1)
+    """Maximum number of requests whose outcomes wait for the disk. Further requests are refused with 503."""
 
 
 def _overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:

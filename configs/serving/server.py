@@ -10,7 +10,9 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from configs.base import Settings
 from configs.kinds import Plugins
-from configs.serving.experiments import ExposureSettings
+from configs.reachability import is_loopback
+from configs.serving.access import AccessSettings
+from configs.serving.experiments import ExposureSettings, OutcomeSettings
 from configs.settings import RetrainSettings, StoreSettings
 
 __all__ = ["BatchSettings", "HistorySettings", "LimitSettings", "RedisSettings", "ServingSettings", "StateSettings"]
@@ -89,20 +91,22 @@ class LimitSettings(Settings):
     history: int = Field(default=10_000, ge=1)
     """Maximum number of events in a history that is sent with a request."""
     events: int = Field(default=1000, ge=1)
-    """Maximum number of events in one `POST /v1/events`."""
+    """Maximum number of events in one `POST /v1/events`, and of outcomes in one `POST /v1/outcomes`."""
     k: int = Field(default=500, ge=1)
     """Maximum number of recommendations that a request can ask for."""
     future_s: int = Field(default=300, ge=0)
-    """Maximum number of seconds that an event may be ahead of this machine's clock. A request for recommendations at a time
-    further from the clock is hypothetical and is not logged as an exposure."""
+    """Maximum number of seconds that an event or an outcome may be ahead of this machine's clock. A request for recommendations at
+    a time further from the clock is hypothetical and is not logged as an exposure."""
     rate_per_s: float | None = Field(default=None, gt=0)
     """Requests per second of one client (by API key, or else by address) in each worker. If empty, the rate is not limited. Wrong
     keys are always limited: ten from one address, and then one per second."""
+    address_rate_per_s: float | None = Field(default=None, gt=0)
+    """Requests per second from one address in each worker, whatever the key. If empty, only `rate_per_s` counts."""
     burst: int = Field(default=50, ge=1)
     """Number of requests that a client may send at once above the rate."""
     api_keys: tuple[SecretStr, ...] = ()
-    """Accepted values of the header X-API-Key, of at least 16 characters each. If empty, no key is required. /healthz, /readyz and
-    /metrics never require one."""
+    """Accepted values of the header X-API-Key, of at least 16 characters each. They may do everything. Keys with names and scopes, and
+    without the key in clear text, belong into the file `access.keys`."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses and networks (such as 10.0.3.0/24) of proxies whose header X-Forwarded-For is believed. Other clients count by the
     address that they connect from."""
@@ -187,8 +191,19 @@ class ServingSettings(Settings):
     """YAML file of experiments and shadow versions. It is reloaded when it changes."""
     exposures: ExposureSettings | None = None
     """Exposure log. If empty, only exposures of experiments and shadow versions are logged, with the default settings."""
+    outcomes: OutcomeSettings = OutcomeSettings()
     redis: RedisSettings = RedisSettings()
     state: StateSettings = StateSettings()
     histories: HistorySettings = HistorySettings()
     limits: LimitSettings = LimitSettings()
+    access: AccessSettings = AccessSettings()
     batch: BatchSettings = BatchSettings()
+
+    @property
+    def reachable(self) -> bool:
+        """Whether other machines can reach the server."""
+        return not is_loopback(f"http://{_in_url(self.access.published_at or self.host)}")
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

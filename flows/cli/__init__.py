@@ -1,6 +1,6 @@
 """The command line `recsys`: nouns with verbs, and on top the commands that run the product.
 
-Each group is a module of the same name: `data`, `model`, `study`, `experiment`, `gpu` and `config`. The commands on top are in
+Each group is a module of the same name: `data`, `model`, `study`, `experiment`, `key`, `gpu` and `config`. The commands on top are in
 `pipeline` (retrain, etl, monitor), `serve` (serve, demo) and `operation` (setup, doctor). `main` assembles them, and `old_names`
 adds the names that the commands had before there were groups.
 

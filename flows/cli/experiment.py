@@ -79,9 +79,12 @@ def report(
     name: Annotated[str, typer.Argument(help="Name of the experiment.")],
     experiments: Experiments,
     outcomes: Annotated[
-        Path,
-        typer.Option(help=".csv, .parquet or .jsonl file with user_id, timestamp, and optionally item_id, value, request_id."),
-    ],
+        Path | None,
+        typer.Option(
+            help=".csv, .parquet or .jsonl file with user_id, timestamp, and optionally item_id, value, request_id, kind, "
+            "outcome_id. It is added to the outcomes that the API has stored."
+        ),
+    ] = None,
     exposures: Annotated[
         Path | None, typer.Option(help="File or folder of the exposure log. By default, the exposures in the store.")
     ] = None,
@@ -107,21 +110,21 @@ def report(
     from infra.pages import utc_minute
     from infra.storage import open_store
     from serving.experiments import (
+        all_outcomes,
         arm_rows,
         check_rows,
-        read_exposures,
-        read_outcomes,
+        logged_exposures,
         render_html,
         report_experiment,
-        stored_exposures,
         versus_rows,
         waiting_exposures,
+        waiting_outcomes,
     )
 
     store = open_store(settings_of(config, set_).store)
     with stage("experiment"):
-        logged = stored_exposures(store) if exposures is None else read_exposures(exposures)
-        found = report_experiment(experiment, logged, read_outcomes(outcomes), as_of=until)
+        logged = logged_exposures(store, exposures)
+        found = report_experiment(experiment, logged, all_outcomes(store, outcomes), as_of=until)
     write_json(json_file, found.to_dict())
     for rows in (check_rows(found), arm_rows(found), versus_rows(found)):
         records_table(rows)
@@ -131,9 +134,60 @@ def report(
     say(f"measured: {found.outcome}; data up to {utc_minute(found.as_of)}, {found.as_of_is}")
     if exposures is None and (note := waiting_exposures()):
         say(f"Not included: {note}.")
+    if note := waiting_outcomes():
+        say(f"Outcomes that may be missing: {note}.")
     say(f"\n{found.experiment} ({found.revision}): {found.verdict}")
     if page is not None:
         write_output(page, render_html(found))
+        say(f"page: {page}")
+
+
+@app.command()
+def estimate(
+    version: Annotated[str, typer.Argument(help="Version that answers as a shadow, or the beginning of its name.")],
+    experiments: Experiments,
+    outcomes: Annotated[
+        Path | None, typer.Option(help="File of outcomes, as for `report`. It is added to the outcomes that the API has stored.")
+    ] = None,
+    exposures: Annotated[
+        Path | None, typer.Option(help="File or folder of the exposure log. By default, the exposures in the store.")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(callback=writable, help="Also write the estimates to this file as an HTML page.")
+    ] = None,
+    config: Config = None,
+    set_: Set = None,
+    json_file: Json = None,
+) -> None:
+    """Estimate what a version would have earned, before users are served by it.
+
+    The version answers as a shadow. What users did with the lists that were shown is weighted by the probability of showing each item (`exploration`, or `propensities` of an experiment).
+
+    Example: recsys experiment estimate 20261124 --experiments experiments.yaml
+    """
+    from infra.storage import open_store
+    from serving.experiments import (
+        all_outcomes,
+        estimate_rows,
+        logged_exposures,
+        render_estimate,
+        report_off_policy,
+    )
+
+    analysis = _file(experiments).estimated_by
+    store = open_store(settings_of(config, set_).store)
+    with stage("experiment"):
+        logged = logged_exposures(store, exposures)
+        found = report_off_policy(version, logged, all_outcomes(store, outcomes), analysis)
+    write_json(json_file, found.to_dict())
+    records_table(estimate_rows(found))
+    say(
+        f"measured: {found.outcome}; {found.requests:,} requests of {found.users:,} users, worth {found.effective_users:,.0f} users; "
+        f"{found.overlap:.1%} of the items of {found.version} may have been shown"
+    )
+    say(f"\n{found.verdict}")
+    if page is not None:
+        write_output(page, render_estimate(found))
         say(f"page: {page}")
 
 

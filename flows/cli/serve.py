@@ -44,7 +44,10 @@ def serve(
 
     require("serving", "The server", "uvicorn", "prometheus_client", "redis")
     check_port(settings.host, settings.port)
+    from serving.access import refuse_open
     from serving.run import serve as run
+
+    refuse_open(settings)
 
     def tell() -> None:
         current_display().end(READY)

@@ -11,10 +11,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from configs.serving import ServingSettings
-from serving.api import browser, monitoring, routes
+from serving.access import Keys, needs_key
+from serving.api import browser, monitoring, routes, user_routes
 from serving.api.bodies import Bodies
 from serving.api.connections import CONNECTIONS, Connections
 from serving.api.documents import RESPONSES, Known, describe
@@ -29,6 +31,8 @@ from serving.worker import ServingWorker
 __all__ = ["SETTINGS", "ServingApp", "create_app", "from_environment"]
 
 SETTINGS = "RECSYS_SERVING"  # environment variable that holds a worker's settings as JSON
+HEADERS = ("Content-Type", "X-API-Key", "X-Request-Id")  # that a page of another origin may send, if it is allowed to ask
+SHOWN = ("X-Request-Id", "Retry-After")  # that it may read
 SWITCH_S = 0.0005  # GIL switch interval: a thread that loads a version must yield to the event loop quickly
 
 
@@ -75,8 +79,9 @@ class ServingApp(FastAPI):
         self.state.worker, self.state.log = worker, log
         self.state.bodies = Bodies(worker.settings.limits, worker.metrics.held_bytes)
         self.state.pages = StoredPages(worker.store)
-        self._described: Known | None = None
+        self._described: tuple[Known, bool] | None = None
         self.include_router(routes.router)
+        self.include_router(user_routes.router)
         self.include_router(monitoring.router)
         self.include_router(browser.router)
 
@@ -87,15 +92,27 @@ class ServingApp(FastAPI):
         """
         worker: ServingWorker = self.state.worker
         stack = super().build_middleware_stack()
-        return RequestMiddleware(stack, bodies=self.state.bodies, metrics=worker.metrics, log=self.state.log)
+        keys = None if worker.keys is None else worker.keys.current
+        asked = RequestMiddleware(
+            stack, worker.settings, bodies=self.state.bodies, metrics=worker.metrics, log=self.state.log, keys=keys
+        )
+        origins = worker.settings.access.cors_origins
+        if not origins:
+            return asked
+        return CORSMiddleware(  # around everything, because a browser asks for permission without a key
+            asked, allow_origins=origins, allow_methods=("GET", "POST"), allow_headers=HEADERS, expose_headers=SHOWN
+        )
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
         worker: ServingWorker = self.state.worker
         champion = worker.engine.models.champion
         known = Known() if champion is None else _known(champion)
-        if self.openapi_schema is None or known != self._described:
-            self.openapi_schema, self._described = describe(self, worker.settings.limits, known), known
+        keys = Keys(worker.settings.limits) if worker.keys is None else worker.keys.current()
+        keyed = needs_key(keys, reachable=worker.settings.reachable)
+        if self.openapi_schema is None or (known, keyed) != self._described:
+            self.openapi_schema = describe(self, worker.settings.limits, known, keyed=keyed)
+            self._described = known, keyed
         return self.openapi_schema
 
 

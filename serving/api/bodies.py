@@ -155,8 +155,8 @@ class Marks(NamedTuple):
     def allowed(cls, limits: LimitSettings) -> Marks:
         """Return the most that a body may have.
 
-        An event of a history needs one bracket and two commas, and an event to store one and four. The rest is for brackets and
-        commas inside of texts, such as ids of events.
+        An event of a history needs one bracket and two commas, an event to store one and four, and an outcome one and seven. The rest is
+        for outcomes, and for brackets and commas inside of texts, such as ids of events.
         """
         rest = 5 * limits.events + SPARE
         return cls(limits.history + limits.events + rest, 2 * limits.history + 4 * limits.events + EXCLUDED + rest)
@@ -177,8 +177,8 @@ def parse(body: bytes, limits: LimitSettings) -> Any:
     except ValueError as error:
         raise HTTPException(400, f"The body is not valid JSON: {error}.") from error
     if isinstance(content, dict):
-        for name, most in (("history", limits.history), ("events", limits.events)):
+        for name, most in (("history", limits.history), ("events", limits.events), ("outcomes", limits.events)):
             listed = content.get(name)
             if isinstance(listed, list) and len(listed) > most:
-                raise HTTPException(422, f"{name} has {len(listed):,} events; at most {most:,} are allowed.")
+                raise HTTPException(422, f"{name} has {len(listed):,} entries; at most {most:,} are allowed.")
     return content

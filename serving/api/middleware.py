@@ -7,20 +7,23 @@ import binascii
 import re
 import secrets
 import time
+from collections.abc import Callable
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from configs.serving import ServingSettings
+from serving.access import Clients, Keys, scope_of
 from serving.api.bodies import Bodies, IncomingBody
-from serving.api.clients import Clients
 from serving.api.logs import RequestLog
 from serving.api.problems import problem
 from serving.metrics import Metrics
 
 __all__ = ["RequestMiddleware"]
 
-OPEN = ("/healthz", "/readyz", "/metrics")  # for monitoring: no API key, rate limit or log line
-BROWSED = ("/", "/docs", "/openapi.json", "/pages")  # for people: a browser sends the key as a password, and asks for it
+PROBES = ("/healthz", "/readyz")  # for monitoring: no API key, rate limit or log line
+METRICS = "/metrics"  # without a log line; others than this machine need a key
+BROWSED = ("/", "/docs", "/openapi.json", "/pages", METRICS)  # for people: a browser sends the key as a password, and asks for it
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 ASK = {"WWW-Authenticate": 'Basic realm="Leave the user name empty. The password is an API key", charset="UTF-8"'}
 LENGTH = re.compile(rb"[0-9]{1,18}")
@@ -29,9 +32,20 @@ LENGTH = re.compile(rb"[0-9]{1,18}")
 class RequestMiddleware:
     """The outermost layer of the application, so that it also sees the responses to defects."""
 
-    def __init__(self, app: ASGIApp, *, bodies: Bodies, metrics: Metrics, log: RequestLog | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: ServingSettings,
+        *,
+        bodies: Bodies,
+        metrics: Metrics,
+        log: RequestLog | None,
+        keys: Callable[[], Keys] | None = None,
+    ) -> None:
+        """Wrap an application. `keys` returns the keys that are valid now, by default those of `limits.api_keys`."""
         self._app, self._bodies, self._metrics, self._log = app, bodies, metrics, log
-        self._limits, self._clients = bodies.limits, Clients(bodies.limits)
+        self._limits, self._clients = settings.limits, Clients(settings, keys)
+        self._open = PROBES if settings.reachable else (*PROBES, METRICS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -67,25 +81,22 @@ class RequestMiddleware:
         length = headers.get(b"content-length", b"0")
         if LENGTH.fullmatch(length) and int(length) > limit:
             return problem(413, f"The body has {int(length):,} bytes; at most {limit:,} are allowed.", request_id)
-        if scope["path"] in OPEN:
+        if scope["path"] in self._open:
             return None
         key = headers.get(b"x-api-key", b"")
         browsed = _is_browsed(scope)
         if browsed and not key:
             key = _password(headers)
-        if not self._clients.knows(key):
-            wait = self._clients.wait_after_wrong_key(scope)
-            if wait > 0:
-                return _too_often(f"Too many requests without a valid key; try again in {wait:.1f} s.", wait, request_id)
-            detail = "Send a valid key in the header X-API-Key"
-            if browsed:
-                return problem(401, f"{detail}, or as the password that the browser asks for.", request_id, ASK)
-            return problem(401, f"{detail}.", request_id, {"WWW-Authenticate": "ApiKey"})
-        wait = self._clients.wait(scope, key)
-        if wait > 0:
-            detail = f"More than {self._limits.rate_per_s:g} requests per second; try again in {wait:.1f} s."
-            return _too_often(detail, wait, request_id)
-        return None
+        found = self._clients.refusal(scope, key, scope_of(scope["method"], scope["path"]))
+        if found is None:
+            return None
+        if found.status == 429:
+            return problem(429, found.detail, request_id, {"Retry-After": str(int(found.wait_s) + 1)})
+        if found.status == 403:
+            return problem(403, found.detail, request_id)
+        if browsed:
+            return problem(401, f"{found.detail}, or as the password that the browser asks for.", request_id, ASK)
+        return problem(401, f"{found.detail}.", request_id, {"WWW-Authenticate": "ApiKey"})
 
     def _report(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         """Update the metrics, and write the log line."""
@@ -93,7 +104,7 @@ class RequestMiddleware:
         state = scope["state"]
         self._metrics.requests.labels(route, str(status)).inc()
         self._metrics.seconds.labels(route, self._metrics.role_of(state.get("version", ""))).observe(seconds)
-        if self._log is not None and scope["path"] not in OPEN:
+        if self._log is not None and scope["path"] not in (*PROBES, METRICS):
             line = {
                 "time": round(time.time(), 3),
                 "request": request_id,
@@ -102,7 +113,7 @@ class RequestMiddleware:
                 "status": status,
                 "ms": round(seconds * 1000, 2),
             }
-            self._log.write(line | {name: state[name] for name in ("version", "source") if name in state})
+            self._log.write(line | {name: state[name] for name in ("client", "version", "source") if name in state})
 
 
 def _is_browsed(scope: Scope) -> bool:
@@ -120,7 +131,3 @@ def _password(headers: dict[bytes, bytes]) -> bytes:
         return base64.b64decode(given.strip(), validate=True).partition(b":")[2]
     except binascii.Error:
         return b""
-
-
-def _too_often(detail: str, wait: float, request_id: str) -> Response:
-    return problem(429, detail, request_id, {"Retry-After": str(int(wait) + 1)})

@@ -11,14 +11,25 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import core_schema
 
+from configs.serving import OutcomeKind
 from models.columns import Columns
 from serving.api.ids import AnyId, whole_only
 from serving.experiments import LATEST
 
-__all__ = ["EXCLUDED", "OBJECTS", "EventIn", "EventsRequest", "HistoryItem", "RecommendationRequest"]
+__all__ = [
+    "EXCLUDED",
+    "OBJECTS",
+    "EventIn",
+    "EventsRequest",
+    "HistoryItem",
+    "OutcomeIn",
+    "OutcomesRequest",
+    "RecommendationRequest",
+]
 
 EXCLUDED = 10_000  # items that a request may leave out
 MOST = 2**63 - 1  # the largest whole number
+LARGEST_VALUE = 1e12  # of an outcome, so that a sum of them stays exact enough
 KEYS = 20  # of one object; more than any has
 
 
@@ -154,5 +165,40 @@ class EventsRequest(_In):
     events: list[EventIn] = Field(fail_fast=True, min_length=1)
 
 
-OBJECTS: dict[int | str, type[BaseModel]] = {"history": HistoryItem, "events": EventIn}
+class OutcomeIn(_In):
+    """What a user did after a list was shown."""
+
+    user_id: UserId
+    kind: OutcomeKind
+    item_id: AnyItemId | None = Field(
+        default=None,
+        validation_alias=AliasChoices(Columns.ITEM, Columns.FORMER_ITEM),
+        description="Without it, the outcome counts only with the attribution `any`.",
+    )
+    time: Seconds | None = Field(default=None, description="Defaults to now.")
+    value: Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-LARGEST_VALUE, le=LARGEST_VALUE)] = Field(
+        default=1.0, description="What it is worth, such as a price."
+    )
+    request_id: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = Field(
+        default=None, description="The header X-Request-Id of the answer with the list that led to it."
+    )
+    outcome_id: Annotated[str, Field(strict=True, min_length=1, max_length=200)] | None = Field(
+        default=None,
+        description="An outcome of the user with the same id counts once. Without an id, an outcome is identified by its content.",
+    )
+
+    @model_validator(mode="after")
+    def _can_be_told_from_others(self) -> OutcomeIn:
+        if self.outcome_id is None and self.time is None and self.request_id is None:
+            raise ValueError("give outcome_id, time or request_id: an outcome that is sent again could not be recognised")
+        return self
+
+
+class OutcomesRequest(_In):
+    """Outcomes of any users."""
+
+    outcomes: list[OutcomeIn] = Field(fail_fast=True, min_length=1)
+
+
+OBJECTS: dict[int | str, type[BaseModel]] = {"history": HistoryItem, "events": EventIn, "outcomes": OutcomeIn}
 """The objects in the lists of a body, by the name of the list."""

@@ -22,6 +22,7 @@ from serving.follower import ChampionFollower, Refused
 from serving.state import OutcomeLabel
 
 __all__ = [
+    "ErasureResponse",
     "EventOut",
     "EventsResponse",
     "Health",
@@ -31,11 +32,14 @@ __all__ = [
     "LogOut",
     "ModelOut",
     "ModelsResponse",
+    "OutcomeOut",
+    "OutcomesResponse",
     "Problem",
     "ProblemError",
     "Readiness",
     "RecommendationResponse",
     "RefusedOut",
+    "Remaining",
     "SimilarItem",
     "SimilarResponse",
     "UserEvent",
@@ -140,10 +144,10 @@ class RecommendationResponse:
 @dataclass(slots=True)
 class EventOut:
     outcome: Annotated[
-        OutcomeLabel | Literal["failed"],
+        OutcomeLabel | Literal["failed", "erased"],
         Field(
             description="late: inserted before later events, and the state rebuilt. too_old: older than all stored events. "
-            "failed: not stored, unlike other events of the request; send it again."
+            "failed: not stored, unlike other events of the request; send it again. erased: the user was erased; nothing is stored."
         ),
     ]
     known: Annotated[
@@ -155,6 +159,22 @@ class EventOut:
 @dataclass(slots=True)
 class EventsResponse:
     results: Annotated[list[EventOut], Field(description="One result per event, in the order of the request.")]
+
+
+@dataclass(slots=True)
+class OutcomeOut:
+    result: Annotated[
+        Literal["accepted", "too_old", "erased"],
+        Field(
+            description="accepted: stored; one that was sent before still counts once. too_old: later than accepted, not stored. "
+            "erased: the user was erased; nothing is stored."
+        ),
+    ]
+
+
+@dataclass(slots=True)
+class OutcomesResponse:
+    results: Annotated[list[OutcomeOut], Field(description="One result per outcome, in the order of the request.")]
 
 
 @dataclass(slots=True)
@@ -193,6 +213,21 @@ class UserEventsResponse:
         int, Field(description="All events of the user in the dataset and reported ones; only the latest are listed.")
     ]
     events: Annotated[list[UserEvent], Field(description="Oldest first.")]
+
+
+@dataclass(slots=True)
+class Remaining:
+    what: str
+    until: Annotated[str, Field(description="When it is gone, or what removes it.")]
+
+
+@dataclass(slots=True)
+class ErasureResponse:
+    """The record of an erasure, and what it does not reach by itself."""
+
+    user_id: UserId
+    erased: Annotated[str, Field(description="When the user was erased (UTC); for a repeated request, the first time.")]
+    remains: list[Remaining]
 
 
 @dataclass(slots=True)

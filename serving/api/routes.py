@@ -35,7 +35,7 @@ from serving.engine import Filters, HistoryEvent, NewEvent, RecommendJob, Reques
 from serving.state import key_of
 from serving.worker import ServingWorker
 
-__all__ = ["Worker", "router"]
+__all__ = ["UserInPath", "Worker", "ids_of", "refuse_future_times", "refuse_more_than", "router", "utc_now", "worker_of"]
 
 router = APIRouter(route_class=BoundedRoute)
 
@@ -63,10 +63,10 @@ Count = Annotated[int, Query(ge=1)]
 async def recommend(body: RecommendationRequest, request: Request) -> Response:
     """Recommend items for a user, a history, or both."""
     worker = worker_of(request)
-    limits, ids = worker.settings.limits, _ids(worker)
-    _refuse_more_than(limits.k, body.k, "k")
-    _refuse_more_than(limits.history, len(body.history or ()), "events of history")
-    asked_for = RequestTime.of(body.time, _utc_now())
+    limits, ids = worker.settings.limits, ids_of(worker)
+    refuse_more_than(limits.k, body.k, "k")
+    refuse_more_than(limits.history, len(body.history or ()), "events of history")
+    asked_for = RequestTime.of(body.time, utc_now())
     job = RecommendJob(
         assignment=worker.assign(body.user_id, body.version, asked_for.server_now),
         k=body.k,
@@ -95,15 +95,10 @@ async def recommend(body: RecommendationRequest, request: Request) -> Response:
 @router.post("/v1/events", response_model=EventsResponse, tags=["events"], summary="Report events")
 async def events(body: EventsRequest, request: Request) -> Response:
     """Report events. The states of their users are advanced before the response is sent."""
-    worker, now = worker_of(request), _utc_now()
-    limits, ids = worker.settings.limits, _ids(worker)
-    _refuse_more_than(limits.events, len(body.events), "events")
-    for number, event in enumerate(body.events):
-        if event.time is not None and event.time > now + limits.future_s:
-            raise RequestInvalidError(
-                f"events.{number}.time is {event.time}, {event.time - now} s ahead of this server's clock; at most "
-                f"{limits.future_s} s are allowed. Times are UTC seconds, not milliseconds."
-            )
+    worker, now = worker_of(request), utc_now()
+    limits, ids = worker.settings.limits, ids_of(worker)
+    refuse_more_than(limits.events, len(body.events), "events")
+    refuse_future_times("events", [event.time for event in body.events], now, limits.future_s)
     items = ids.items([event.item_id for event in body.events], "body", "events", then="item_id")
     reported = [
         NewEvent(
@@ -123,9 +118,9 @@ async def events(body: EventsRequest, request: Request) -> Response:
 @router.get("/v1/items/{item_id:path}/similar", response_model=SimilarResponse, tags=["items"], summary="List similar items")
 async def similar(item_id: ItemInPath, request: Request, worker: Worker, k: Count = 10) -> Response:
     """List the items whose vectors are most similar."""
-    _refuse_more_than(worker.settings.limits.k, k, "k")
+    refuse_more_than(worker.settings.limits.k, k, "k")
     model = worker.engine.serving()
-    index = model.catalogue.index_of(_ids(worker).item_in_path(item_id))
+    index = model.catalogue.index_of(ids_of(worker).item_in_path(item_id))
     if index is None:
         raise RequestRefusedError(f"The model does not know the {model.catalogue.schema.nouns.item} {item_id}.")
     items, likeness = model.similar(index, k)
@@ -139,7 +134,7 @@ async def similar(item_id: ItemInPath, request: Request, worker: Worker, k: Coun
 @router.get("/v1/items", response_model=ItemsResponse, tags=["items"], summary="Find items")
 async def items(query: Annotated[str, Query(min_length=1, max_length=100)], worker: Worker, limit: Count = 20) -> Response:
     """Find items whose title, or else whose id, contains the text, most popular first."""
-    _refuse_more_than(worker.settings.limits.k, limit, "limit")
+    refuse_more_than(worker.settings.limits.k, limit, "limit")
     model = worker.engine.serving()
     found = await asyncio.to_thread(model.search, query, limit)
     return json_response(ItemsResponse(model.version, [Item.of(model.described[item]) for item in found]))
@@ -148,8 +143,8 @@ async def items(query: Annotated[str, Query(min_length=1, max_length=100)], work
 @router.get("/v1/onboarding", response_model=ItemsResponse, tags=["items"], summary="List items for a new user")
 async def onboarding(worker: Worker, count: Count = 12) -> Response:
     """List well-known items that differ, so that a new user can say which ones they know and like."""
-    _refuse_more_than(worker.settings.limits.k, count, "count")
-    model, found = worker.engine.onboarding(count, _utc_now())
+    refuse_more_than(worker.settings.limits.k, count, "count")
+    model, found = worker.engine.onboarding(count, utc_now())
     return json_response(ItemsResponse(model.version, [Item.of(model.described[item]) for item in found.tolist()]))
 
 
@@ -158,7 +153,7 @@ async def onboarding(worker: Worker, count: Count = 12) -> Response:
 )
 async def user_events(user_id: UserInPath, worker: Worker) -> Response:
     """List the known events of a user: those in the dataset and the reported ones, each once."""
-    ids = _ids(worker)
+    ids = ids_of(worker)
     model, log = worker.engine.log_of(ids.user_in_path(user_id))
     events = zip(log.items.tolist(), log.times.tolist(), strict=True)
     listed = [UserEvent(model.id_of(item), model.title_of(item), at) for item, at in events]
@@ -181,7 +176,7 @@ async def models(worker: Worker) -> Response:
     )
 
 
-def _ids(worker: ServingWorker) -> TeamIds:
+def ids_of(worker: ServingWorker) -> TeamIds:
     """Return the ids of the served versions, all of which have the same types."""
     return TeamIds(worker.schema())
 
@@ -197,11 +192,21 @@ def _attributes(given: dict[str, list[str | float | None]]) -> tuple[tuple[str, 
     return tuple([(name, tuple(values)) for name, values in given.items()]) if given else ()
 
 
-def _refuse_more_than(most: int, given: int, what: str) -> None:
+def refuse_future_times(what: str, times: Sequence[int | None], now: int, future_s: int) -> None:
+    """Raise RequestInvalidError if one of the times of a list is more than `future_s` seconds after `now`."""
+    for number, time_ in enumerate(times):
+        if time_ is not None and time_ > now + future_s:
+            raise RequestInvalidError(
+                f"{what}.{number}.time is {time_}, {time_ - now} s ahead of this server's clock; at most {future_s} s are "
+                "allowed. Times are UTC seconds, not milliseconds."
+            )
+
+
+def refuse_more_than(most: int, given: int, what: str) -> None:
     if given > most:
         raise RequestInvalidError(f"{given:,} {what}: at most {most:,} are allowed.")
 
 
-def _utc_now() -> int:
+def utc_now() -> int:
     """Return the current time in UTC seconds."""
     return int(time.time())

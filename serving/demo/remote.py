@@ -38,7 +38,8 @@ class ServerLink:
             raise ServerError(
                 "No server is configured. Start one with `recsys serve`, and the demo with `--set api_url=http://127.0.0.1:8000`."
             )
-        key = {} if settings.api_key is None else {"X-API-Key": settings.api_key.get_secret_value()}
+        given = _key(settings)
+        key = {"X-API-Key": given} if given else {}
         self._url = settings.api_url
         self._client = client or httpx.Client(base_url=settings.api_url, headers=key, timeout=TIMEOUT_S)
 
@@ -89,3 +90,15 @@ class ServerLink:
         if response.is_error:
             raise ServerError(f"{self._url} refused the request: {content.get('detail', response.reason_phrase)}")
         return Answer(content, ms)
+
+
+def _key(settings: DemoSettings) -> str:
+    """Return the API key, or nothing."""
+    if settings.api_key is not None:
+        return settings.api_key.get_secret_value()
+    if settings.api_key_file is None:
+        return ""
+    try:
+        return settings.api_key_file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ServerError(f"The API key cannot be read from {settings.api_key_file}: {error.strerror or error}.") from error

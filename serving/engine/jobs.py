@@ -144,8 +144,11 @@ class EventResult(NamedTuple):
     outcome: Outcome | None  # None: it could not be stored, but others of its request were
     known: bool  # the version that serves its user knows its item
     version: str
+    erased: bool = False  # its user was erased, so nothing is stored
 
     @property
-    def label(self) -> OutcomeLabel | Literal["failed"]:
+    def label(self) -> OutcomeLabel | Literal["failed", "erased"]:
         """The outcome's name in the API."""
+        if self.erased:
+            return "erased"
         return "failed" if self.outcome is None else self.outcome.label

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -32,7 +32,11 @@ class UserStates:
     """A store's data of users, for any version, together with what the version's dataset knows of them."""
 
     def __init__(
-        self, store: StateStore, histories: Callable[[str], Histories | None] = lambda dataset: None, tolerance_s: int = 0
+        self,
+        store: StateStore,
+        histories: Callable[[str], Histories | None] = lambda dataset: None,
+        tolerance_s: int = 0,
+        erased: Container[int] = (),
     ) -> None:
         """Combine a store with histories.
 
@@ -40,21 +44,31 @@ class UserStates:
             store: The reported events, and the states.
             histories: Returns the histories of a dataset, if there are any.
             tolerance_s: Seconds by which the times of a reported event and of the same one in the dataset may differ.
+            erased: Users of whom nothing is known, whatever is stored.
         """
-        self.store, self._histories, self._tolerance_s = store, histories, tolerance_s
+        self.store, self._histories, self._tolerance_s, self._erased = store, histories, tolerance_s, erased
         # States of users who reported nothing: the store has no log for them that a state could be checked against.
         self._unreported: LRUCache[Hashable, UserState] = LRUCache(UNREPORTED_BYTES, getsizeof=_size)
         self._merged: LRUCache[Hashable, MergedLog] = LRUCache(MERGED_EVENTS, getsizeof=lambda log: len(log) + 1)
 
     def read(self, users: Sequence[int], model: ServedModel) -> dict[int, UserData]:
         """Return the data of each user."""
-        if not users:
-            return {}
         histories = self._histories(model.dataset)
-        found = self.store.read(users, _view(model, histories))
-        return {
-            user: self._data(user, stored.log, stored.state, model, histories) for user, stored in zip(users, found, strict=True)
-        }
+        known = [user for user in users if user not in self._erased]
+        found = self.store.read(known, _view(model, histories)) if known else []
+        data = {user: self._data(user, each.log, each.state, model, histories) for user, each in zip(known, found, strict=True)}
+        if len(known) < len(users):
+            data |= {user: UserData(UserLog.read(None), None) for user in users if user not in data}
+        return data
+
+    def erase(self, users: Sequence[int], models: Iterable[ServedModel]) -> bool:
+        """Delete all data of users. Return False if some of it could not be deleted now."""
+        gone = set(users)
+        for cache in (self._unreported, self._merged):
+            for key in [key for key in cache if isinstance(key, tuple) and key[0] in gone]:
+                del cache[key]
+        views = {_view(model, self._histories(model.dataset)) for model in models}
+        return self.store.erase(users, sorted(views))
 
     def append(
         self, events: Mapping[int, Sequence[NewEvent]], model: ServedModel

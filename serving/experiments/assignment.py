@@ -13,7 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from configs.loading import read_settings_file, settings_in
-from configs.serving import CHAMPION, Experiment, ExperimentFile
+from configs.serving import CHAMPION, Experiment, ExperimentFile, Exploration
 from serving.watched_file import WatchedFile
 
 __all__ = ["Assignment", "Experiments", "place_of"]
@@ -36,6 +36,8 @@ class Assignment:
     arm: str | None = None
     revision: str | None = None  # of the experiment
     shadow: tuple[str, ...] = ()  # versions that also answer, but are not shown
+    share: float = 1.0  # of the experiment's users who are in the arm
+    others: tuple[tuple[str, float], ...] = ()  # versions and shares of the other arms, if they answer for the propensities
 
     def covers(self, version: str) -> bool:
         """Return whether an answer by `version` belongs to the arm.
@@ -54,6 +56,19 @@ class _Running:
 
     def arm_of(self, user: UserId) -> int:
         return bisect_right(self.ends, place_of(f"arm {self.salt}", user))
+
+    def assignment(self, number: int, shadow: tuple[str, ...]) -> Assignment:
+        """Return the assignment of users in an arm."""
+        experiment = self.experiment
+        arm, shares = experiment.arms[number], experiment.shares
+        others: tuple[tuple[str, float], ...] = ()
+        if experiment.propensities:
+            others = tuple(
+                (each.version, share)
+                for place, (each, share) in enumerate(zip(experiment.arms, shares, strict=True))
+                if place != number
+            )
+        return Assignment(arm.version, experiment.name, arm.name, self.revision, shadow, shares[number], others)
 
 
 class Experiments:
@@ -99,9 +114,13 @@ class Experiments:
                 low, high = experiment.users
                 # A place is always below 1, so a slice that ends at 1 leaves nobody out.
                 if low <= place < high and experiment.during.holds(now):
-                    arm = experiment.arms[running.arm_of(user)]
-                    return Assignment(arm.version, experiment.name, arm.name, running.revision, shadow)
+                    return running.assignment(running.arm_of(user), shadow)
         return Assignment(CHAMPION, shadow=shadow)
+
+    def exploring(self, user: UserId) -> Exploration | None:
+        """Return the exploration that the user's lists are part of, if any."""
+        found = self.file.exploration
+        return found if found is not None and found.users[0] <= place_of("users", user) < found.users[1] else None
 
 
 def _compiled(experiment: Experiment) -> _Running:

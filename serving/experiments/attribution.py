@@ -12,7 +12,12 @@ import pandas as pd
 from configs.serving import AnalysisSettings, Experiment
 from serving.experiments.assignment import place_of
 
-__all__ = ["credited_outcomes", "joined_outcomes"]
+__all__ = ["credited_outcomes", "joined_outcomes", "of_kinds"]
+
+
+def of_kinds(outcomes: pd.DataFrame, analysis: AnalysisSettings) -> pd.DataFrame:
+    """Return the outcomes of the kinds that count. One without a kind counts always."""
+    return outcomes[outcomes["kind"].isin(["", *analysis.kinds])] if analysis.kinds else outcomes
 
 
 def credited_outcomes(

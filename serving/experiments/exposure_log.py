@@ -1,33 +1,22 @@
-"""The exposure log: JSON lines, one per exposure.
-
-Each process writes its own file, `<start>-<host>-<process>-<number>.jsonl.open`, and drops `.open` from the name once the file is
-complete. Readers accept both, and skip the last line of an open file if it is incomplete. A writer holds a lock on its open file.
-If the lock is free, the writer was killed, and another process finishes the file.
-"""
+"""The exposure log: JSON lines, one per exposure, written without making a request wait."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
 import queue
-import socket
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
-from io import FileIO
-from pathlib import Path
 from typing import Any
 
-from configs.errors import AlreadyExistsError, StoreError
 from configs.serving import ExposureSettings
 from infra.storage import Store
 from serving.background import BackgroundLoop, ignored
-from serving.experiments.exposures import OPEN, Exposure
+from serving.experiments.exposures import Exposure
+from serving.experiments.log_files import LogFiles
 
 __all__ = ["ExposureLog"]
 
@@ -37,7 +26,7 @@ UPLOADS_S = 60.0  # least seconds between two looks for complete files
 CLOSE_S = 5.0
 
 
-class ExposureLog:
+class ExposureLog(LogFiles):
     """Writes exposures without making a request wait: one thread writes to the disk, and another one uploads complete files.
 
     Exposures that cannot be written wait in memory, up to `queue`. Beyond it they are dropped and counted in `dropped`; each series of
@@ -49,19 +38,15 @@ class ExposureLog:
     def __init__(
         self, settings: ExposureSettings, store: Store | None = None, on_failure: Callable[[str], None] = ignored
     ) -> None:
+        super().__init__(settings.folder, "exposures", rotate_bytes=settings.rotate_bytes, rotate_s=settings.rotate_s)
         self.written = 0
         self.dropped = 0
         self._settings, self._store = settings, store
         self._queue: queue.Queue[Exposure | _Flush | None] = queue.Queue(settings.queue)
         self._batch: list[bytes] = []  # lines of exposures that were taken from the queue, and are not written yet
-        self._file: FileIO | None = None
-        self._path: Path | None = None
-        self._bytes, self._opened, self._number = 0, 0.0, 0
         self._failing = self._losing = False
         self._writing = BackgroundLoop("exposures", self._write, 0.0, last=self._write_last, on_failure=on_failure)
-        self._uploading = BackgroundLoop(
-            "exposure-files", self._clear_folder, UPLOADS_S, last=self._clear_folder, on_failure=on_failure
-        )
+        self._uploading = BackgroundLoop("exposure-files", self._clear, UPLOADS_S, last=self._clear, on_failure=on_failure)
         self._writing.start()
         self._uploading.start()
 
@@ -103,7 +88,11 @@ class ExposureLog:
             asked.done.set()
         if written and self._file is not None and self._due():
             self._finish()
+            self._uploading.wake()
         return written
+
+    def _clear(self) -> bool:
+        return self._clear_folder(self._store)
 
     def _write_last(self) -> None:
         """Write everything that is still queued, and finish the file."""
@@ -152,108 +141,16 @@ class ExposureLog:
 
     def _append(self) -> bool:
         """Write the batch. If the disk fails, keep it for the next attempt, and return False."""
-        lines = b"".join(self._batch)
-        if lines:
-            try:
-                if self._file is None:
-                    self._begin()
-                assert self._file is not None
-                left = memoryview(lines)
-                while left:
-                    left = left[self._file.write(left) or 0 :]
-            except OSError as error:
-                self._take_back()
-                if not self._failing:
-                    logger.error("exposures cannot be written and wait in memory: %s", error)
-                self._failing = True
-                return False
-        self._bytes += len(lines)
+        try:
+            self._write_lines(b"".join(self._batch))
+        except OSError as error:
+            if not self._failing:
+                logger.error("exposures cannot be written and wait in memory: %s", error)
+            self._failing = True
+            return False
         self.written += len(self._batch)
         self._batch = []
         self._failing = self._losing = False
-        return True
-
-    def _begin(self) -> None:
-        folder = self._settings.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        while True:
-            self._number += 1
-            name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{socket.gethostname()}-{os.getpid()}-{self._number}.jsonl"
-            self._path = folder / (name + OPEN)
-            self._file = FileIO(self._path, "xb")  # without a buffer, which would keep what could not be written
-            self._bytes, self._opened = 0, time.monotonic()
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            if self._path.exists():
-                return
-            self._let_go()  # before it was locked, another process took it for an abandoned file
-
-    def _due(self) -> bool:
-        return self._bytes >= self._settings.rotate_bytes or time.monotonic() - self._opened >= self._settings.rotate_s
-
-    def _finish(self) -> None:
-        assert self._file is not None and self._path is not None
-        try:
-            self._path.rename(self._path.with_name(self._path.name.removesuffix(OPEN)))
-        except OSError as error:
-            logger.warning("%s could not be finished and stays open; readers still accept it: %s", self._path, error)
-        self._let_go()
-        self._uploading.wake()
-
-    def _take_back(self) -> None:
-        """Remove the lines that a failed write left behind. A file without any line is removed, so a full disk leaves none."""
-        if self._file is None or self._path is None:
-            return
-        try:
-            if self._bytes:
-                self._file.truncate(self._bytes)
-                self._file.seek(self._bytes)
-                return
-            self._path.unlink(missing_ok=True)
-        except OSError as error:
-            logger.warning("%s is left behind: %s", self._path, error)
-        self._let_go()
-
-    def _let_go(self) -> None:
-        """Close the file. The next batch starts a new one."""
-        if self._file is not None:
-            try:
-                self._file.close()
-            except OSError as error:
-                logger.warning("%s could not be closed: %s", self._path, error)
-        self._file = self._path = None
-
-    def _clear_folder(self) -> bool:
-        """Finish the files whose writers have ended, and upload the complete ones."""
-        self._adopt()
-        return self._store is None or self._send(self._store)
-
-    def _adopt(self) -> None:
-        for path in sorted(self._settings.folder.glob(f"*.jsonl{OPEN}")):
-            try:
-                with path.open("r+b") as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    whole = file.read().rfind(b"\n") + 1
-                    if whole:
-                        file.truncate(whole)  # remove a last line that was cut off
-                        path.rename(path.with_name(path.name.removesuffix(OPEN)))
-                    else:
-                        path.unlink()
-            except (BlockingIOError, FileNotFoundError):
-                continue  # its writer is still running, or another process was faster
-            except OSError as error:
-                logger.warning("%s was left behind by its writer and could not be finished: %s", path, error)
-
-    def _send(self, store: Store) -> bool:
-        for path in sorted(self._settings.folder.glob("*.jsonl")):
-            try:
-                with suppress(AlreadyExistsError):  # an earlier upload succeeded, but its response was lost
-                    store.put_new(f"exposures/{path.name[:8]}/{path.name}", path)
-                path.unlink()
-            except (StoreError, OSError) as error:
-                if not path.exists():  # another process has uploaded it
-                    continue
-                logger.warning("%s could not be uploaded to the store and stays in its folder: %s", path, error)
-                return False
         return True
 
     def _drop(self, count: int, reason: str) -> None:
@@ -272,5 +169,11 @@ class _Flush:
 
 def _plain(exposure: Exposure) -> dict[str, Any]:
     """Return the exposure as JSON-serializable data, without empty fields."""
-    said = {key: value for key, value in asdict(exposure).items() if value is not None and value is not False}
-    return said | {"items": [item if isinstance(item, str) else int(item) for item in exposure.items]}
+    said = {key: value for key, value in asdict(exposure).items() if value is not None and value is not False and value != ()}
+    if exposure.others:
+        said["others"] = [(_id(item), chance) for item, chance in exposure.others]
+    return said | {"items": [_id(item) for item in exposure.items]}
+
+
+def _id(item: int | str) -> int | str:
+    return item if isinstance(item, str) else int(item)

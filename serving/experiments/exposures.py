@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, BinaryIO, Protocol
+from typing import Annotated, Protocol
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from configs.errors import SourceError
 from configs.serving import ExposureSettings
 from infra.storage import Store
+from serving.experiments.log_files import OPEN, files_in, opened
 
-__all__ = ["LATEST", "OPEN", "Exposure", "ExposureSink", "read_exposures", "stored_exposures", "waiting_exposures", "wrong_unit"]
+__all__ = ["LATEST", "Exposure", "ExposureSink", "read_exposures", "stored_exposures", "waiting_exposures", "wrong_unit"]
 
-OPEN = ".open"  # ends the name of a file that is still being written
 LATEST = 2**33  # the year 2242; larger values are not UTC seconds
 UNITS = (("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9))
 
@@ -33,6 +33,8 @@ class Exposure:
     arm: str | None = None
     revision: str | None = None
     shadow: bool = False
+    propensities: Sequence[float] | None = None  # probability with which each item is shown; None if each is 1
+    others: Sequence[tuple[int | str, float]] = ()  # items that could have been shown too, with their probabilities
 
 
 EXPOSURE = TypeAdapter(Exposure)
@@ -67,12 +69,11 @@ def read_exposures(path: Path) -> Iterator[Exposure]:
         SourceError: If a line is not a valid exposure (names the file and line), if the path holds no exposure files, or if a
             file left the folder before it was read.
     """
-    files = _files(path) if path.is_dir() else [path]
+    files = files_in(path) if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise SourceError(f"{path} holds no exposures: give a .jsonl file of the exposure log, or a folder of these files.")
     for file in files:
-        with _opened(file) as lines:
-            yield from _parsed(lines, str(file))
+        yield from _parsed(opened(file, "exposures --exposures").splitlines(keepends=True), str(file))
 
 
 def stored_exposures(store: Store, folder: Path | None = None) -> Iterator[Exposure]:
@@ -103,26 +104,9 @@ def waiting_exposures(folder: Path | None = None) -> str:
         folder: The log's folder. By default, the folder of `recsys serve`.
     """
     folder = ExposureSettings().folder if folder is None else folder
-    files = len(_files(folder))
+    files = len(files_in(folder))
     which = "file that is" if files == 1 else "files that are"
     return f"the log in {folder} has {files} {which} not uploaded" if files else ""
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.name.endswith((".jsonl", ".jsonl" + OPEN)))
-
-
-def _opened(file: Path) -> BinaryIO:
-    """Open a file of the log. Its writer may have finished and renamed it since the folder was listed."""
-    for name in (file, file.with_name(file.name.removesuffix(OPEN))):
-        try:
-            return name.open("rb")
-        except FileNotFoundError:
-            continue
-    raise SourceError(
-        f"{file} was moved while the log was read, so its exposures would be missing: run the command again. If it went to the "
-        "store, leave out --exposures to read the log from there."
-    )
 
 
 def _parsed(lines: Iterable[bytes], name: str) -> Iterator[Exposure]:

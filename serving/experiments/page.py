@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from infra.pages import VERDICT_COLOURS, data_uri, new_figure, png_bytes, render_template, tidy, zero_line
+from serving.experiments.off_policy import OffPolicyReport, estimate_rows
 from serving.experiments.report import ExperimentReport, Versus
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["arm_rows", "check_rows", "course_png", "render_html", "versus_rows"]
+__all__ = ["arm_rows", "check_rows", "course_png", "render_estimate", "render_html", "versus_rows"]
 
 TEMPLATE = "serving/experiments/templates/experiment.html"
+ESTIMATE = "serving/experiments/templates/estimate.html"
 
 
 def render_html(report: ExperimentReport) -> bytes:
@@ -28,6 +30,11 @@ def render_html(report: ExperimentReport) -> bytes:
         headline=_headline(report),
         course=data_uri(png) if png else "",
     ).encode()
+
+
+def render_estimate(report: OffPolicyReport) -> bytes:
+    """Render what exposures say about a version that was not shown."""
+    return render_template(ESTIMATE, report=report, estimates=estimate_rows(report)).encode()
 
 
 def check_rows(report: ExperimentReport) -> list[dict[str, str]]:

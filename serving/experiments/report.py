@@ -18,7 +18,7 @@ from configs.errors import SourceError
 from configs.serving import AnalysisSettings, Experiment
 from models.evaluation import ArmComparison, compare_arms
 from models.evaluation import Path as Course
-from serving.experiments.attribution import credited_outcomes
+from serving.experiments.attribution import credited_outcomes, of_kinds
 from serving.experiments.exposures import Exposure
 from serving.experiments.validity import Check, checks_of, crossed_users
 
@@ -103,6 +103,7 @@ def report_experiment(
         SourceError: If nobody was exposed to the experiment.
     """
     analysis = experiment.analysis
+    outcomes = of_kinds(outcomes, analysis)
     shown, shadows, logged = _tables(experiment, exposures)
     if shown.empty:
         raise SourceError(
@@ -296,14 +297,15 @@ def _between(found: ArmComparison) -> str:
 
 
 def _in_words(analysis: AnalysisSettings) -> str:
+    kinds = f" ({' or '.join(analysis.kinds)})" if analysis.kinds else ""
     days = f"{analysis.horizon_s / 86_400:g} days after the first exposure"
     which = (
         f"on items shown in the {analysis.window_s / 3600:g} hours before" if analysis.attribution == "shown" else "of any kind"
     )
     if analysis.outcome == "conversion":
-        return f"share of users with an outcome {which}, within {days}"
+        return f"share of users with an outcome{kinds} {which}, within {days}"
     capped = f", at most {analysis.value_cap:g} per user" if analysis.value_cap is not None else ""
-    return f"value of a user's outcomes {which}, within {days}{capped}"
+    return f"value of a user's outcomes{kinds} {which}, within {days}{capped}"
 
 
 def _finite(value: Any) -> Any:

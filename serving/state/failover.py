@@ -124,6 +124,16 @@ class FailoverStates(StateStore):
         shared = [(user, state) for user, state in states if user not in self._held]
         self._try(lambda: self._redis.write(shared, version), [])
 
+    def erase(self, users: Sequence[int], versions: Sequence[str]) -> bool:
+        """Delete all data of users here, and in Redis if it answers."""
+        self.local.erase(users)
+        for user in users:
+            self._unsent.pop(user, None)
+            self._suspect.pop(user, None)
+            self._held.pop(user, None)
+
+        return bool(self._try(lambda: self._redis.erase(users, versions), []))
+
     def close(self) -> None:
         """Send all waiting events, even if Redis was down a moment ago: this is the last chance."""
         self._closed = True

@@ -136,6 +136,13 @@ class RedisStates(StateStore):
                 self._report_damage(self._keys(user, ""))
         return failed
 
+    def erase(self, users: Sequence[int], versions: Sequence[str]) -> bool:
+        own = [self._keys(user, "-") for user in users]
+        tags = [f"{self._settings.prefix}:{{{user}}}" for user in users]
+        states = [[f"{tag}:state:{version}" for version in versions] for tag in tags]
+        replies = self._run([("UNLINK", keys[0], keys[2], *more) for keys, more in zip(own, states, strict=True)])
+        return not any(isinstance(reply, Exception) for reply in replies)
+
     def life(self) -> str:
         """Return an id that changes after each restart, and after all keys were removed. Earlier data may then be lost."""
         key = f"{self._settings.prefix}:life"  # without an expiry, so `volatile-lru` never evicts it

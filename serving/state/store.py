@@ -89,6 +89,10 @@ class StateStore(ABC):
     def write(self, states: Sequence[tuple[int, bytes]], version: str) -> None:
         """Store states, except where a later one is already stored."""
 
+    @abstractmethod
+    def erase(self, users: Sequence[int], versions: Sequence[str]) -> bool:
+        """Delete all data of users, with their states of these versions. Return False if some of it could not be deleted now."""
+
     def close(self) -> None:  # noqa: B027
         """Close connections."""
 
@@ -213,6 +217,11 @@ class LocalStates(StateStore):
     def forget(self, user: int) -> None:
         if user in self._users:
             self._drop(user)
+
+    def erase(self, users: Sequence[int], versions: Sequence[str] = ()) -> bool:
+        for user in users:
+            self.forget(user)
+        return True
 
     def left_s(self, user: int) -> int:
         """Return the whole seconds for which the log may still be kept, at least one."""

@@ -44,7 +44,7 @@ ELSEWHERE = (
     Elsewhere(r"-c promotion", "waits for the answer of a person", "tests/flows/test_approval.py"),
     Elsewhere(r"recsys experiment|experiments\.yaml", "needs files of exposures and outcomes", "tests/flows/cli/test_experiment.py"),
     Elsewhere(r"FOLDER|VERSION|\d{8}T\d{6}Z|ADDRESS|ids\.txt|\.\.\.|orders\.|\b(?:bucket|registry|prefix)\b", "has names that the reader fills in", "tests/flows/cli/test_data.py"),
-    Elsewhere(r"recsys data (?:compact|retry|remove)", "changes a landed dataset", "tests/full/operation/test_weeks.py"),
+    Elsewhere(r"recsys data (?:compact|retry|remove|erase)", "changes a landed dataset", "tests/full/operation/test_weeks.py"),
 )  # fmt: skip
 
 

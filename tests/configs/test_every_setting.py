@@ -18,14 +18,14 @@ from configs.base import MOST_S, Settings
 from configs.errors import SettingsError
 from configs.loading import load_settings
 from configs.runpod import RunPodSettings
-from configs.serving import ExperimentFile, RuleFile
+from configs.serving import ExperimentFile, KeyFile, RuleFile
 from configs.settings import RetrainSettings, SearchOrigin, ValidationSettings
 from configs.studies import ReplaySettings
 from flows.cli.options import models
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("configs", "flows", "infra", "models", "serving", "tasks")
-FILES: list[type[BaseModel]] = [*models(), RuleFile, ExperimentFile, RunPodSettings]
+FILES: list[type[BaseModel]] = [*models(), RuleFile, ExperimentFile, KeyFile, RunPodSettings]
 RECORDED = "the whole record goes into the lineage of a version (tasks/gate/publication.py), and `recsys config show` prints it"
 SHOWING = ("ServingSettings", "DemoSettings")
 CHOOSES = "pydantic chooses the class of a rule by it, and serving/reranking/masks.py acts by the class"

@@ -29,7 +29,7 @@ SERVICES: dict[str, dict[str, Any]] = CONTENT["services"]
 DOCKERFILES = sorted((INFRA / "docker").glob("*.Dockerfile"))
 AREAS = (
     "datasets/", "landing/", "histories/", "models/", "promotions/", "decisions/", "audits/", "drift/", "due/", "runs/", "leases/",
-    "handed-over/", "searches/", "comparisons/", "exposures/",
+    "handed-over/", "searches/", "comparisons/", "exposures/", "outcomes/", "erasures/",
 )  # fmt: skip
 """The areas of a store (docs/reference/store.md)."""
 
@@ -339,7 +339,10 @@ def may_list(policy: dict[str, Any], prefix: str | None) -> bool:
     [
         ("worker", {"", *AREAS}),
         ("trainer", {"datasets/", "handed-over/", "comparisons/", "searches/"}),
-        ("api", {"models/", "promotions/", "histories/", "drift/", "due/", "decisions/", "runs/", "audits/", "comparisons/"}),
+        (
+            "api",
+            {"models/", "promotions/", "histories/", "drift/", "due/", "decisions/", "runs/", "audits/", "comparisons/", "erasures/"},
+        ),
     ],
 )
 def test_a_role_lists_its_own_prefixes_and_never_the_bucket_or_another_store_in_it(role: str, areas: set[str]) -> None:

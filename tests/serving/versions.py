@@ -95,6 +95,7 @@ def settings_of(root: Path, **options: Any) -> ServingSettings:
         "model_name": NAME,
         "store": {"url": f"file:{root}/store"},
         "work_dir": str(root / "served"),
+        "outcomes": {"folder": str(root / "outcomes")},
         "poll_s": 0.1,
         "log_requests": False,
     }

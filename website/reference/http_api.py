@@ -21,7 +21,7 @@ INTRODUCTION = """# HTTP API
 this page shows the defaults. Every route can also answer with a [problem](errors.md#problems-of-the-api), such as 422 for a request that
 does not match its schema.
 
-If `limits.api_keys` is set, each request needs a key in the header `X-API-Key`. Each answer has the header `X-Request-Id`.
+With [keys](../how-to/serve.md#protect-it), each request needs one in the header `X-API-Key`. Each answer has the header `X-Request-Id`.
 """
 
 

@@ -15,7 +15,7 @@ from configs.annotations import models_in
 from configs.base import Settings
 from configs.kinds import registered_kinds, spec_of
 from configs.runpod import RunPodSettings
-from configs.serving import ExperimentFile, RuleFile
+from configs.serving import ExperimentFile, KeyFile, RuleFile
 from configs.settings import RetrainSettings
 from flows.cli.options import MODELS, model_of
 from website.reference.markdown import anchor, code, paragraphs, prose, table
@@ -70,6 +70,8 @@ def page() -> str:
             parts.append(_rows(spec_of(kind).settings, f"models.{kind}.", "retrain"))
     parts += ["## rules.yaml\n", "The file that `rules` names. The server reads it again when it changes.\n", *_file(RuleFile)]
     parts += ["## experiments.yaml\n", "The file that `experiments` names.\n", *_file(ExperimentFile)]
+    keys = "The file that `access.keys` names. `recsys key` writes it. The server reads it again when it changes.\n"
+    parts += ["## keys.yaml\n", keys, *_file(KeyFile)]
     parts += ["## Worker of rented pods\n", paragraphs(RunPodSettings.__doc__ or "") + "\n"]
     rows = [
         [code(f"RECSYS_RUNPOD_{name.upper()}"), _kind(name, field), _default(field), prose(field.description or "")]

@@ -7,9 +7,7 @@ secret that expires, and the address of a storage console differs between users.
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +16,7 @@ from urllib.parse import unquote
 import typer
 
 from configs.errors import NotFoundError, SettingsError
+from flows.cli.data.erasure import erase, runner
 from flows.cli.options import Config, Json, Set, needs_prefect, say, settings_of, table, writable, write_json
 from infra.progress import stage
 
@@ -151,7 +150,7 @@ def remove(
     A new version lacks the events, and later deliveries of them are not added, until the removal is undone. Events that the removed
     ones had superseded come back with the next etl, which reads the zone's files once more. An undone removal brings its events
     back from the version before it, if that is still stored, and from the zone's files. If ids are text, the text of a removed user or item
-    leaves the new version too, and the record of the removal has only its number. Older versions, models that were trained on them, backups and logs keep the events: this is not a complete erasure.
+    leaves the new version too, and the record of the removal has only its number. Older versions, models that were trained on them, backups and logs keep the events: `recsys data erase` erases a user.
 
     Example: recsys data remove --user 17 --reason "asked by the user" --set data.dataset=films
     """
@@ -174,7 +173,7 @@ def remove(
 
     store, name = open_store(settings.store), settings.data.dataset_name
     user_id, item_id = (number_of_id(store, name, *given) for given in ((Columns.USER, user), (Columns.ITEM, item)))
-    removal = Removal(reason, _runner(), user_id, item_id, time, file or "", undoes=undo or 0)
+    removal = Removal(reason, runner(), user_id, item_id, time, file or "", undoes=undo or 0)
     run = take_out if undo is None else undo_removal
     with telling(removal, user, item) as told, stage("removal"):
         dataset, entry = run(store, name, removal, settings.landing, settings.etl.work_dir, clock.time())
@@ -183,6 +182,9 @@ def remove(
     say(told(_removal_line(entry)))
     if entry.removal is not None and entry.removal.brings_back:
         say("The next etl over the landing zone reads its files once more.")
+
+
+app.command()(erase)
 
 
 @app.command()
@@ -358,14 +360,6 @@ def _utc(seconds: float) -> str:
     from datetime import UTC, datetime
 
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}" if seconds else ""
-
-
-def _runner() -> str:
-    """Return the name of the user who runs the command."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a uid without a user name
-        return str(os.getuid())
 
 
 def _complete_until(entries: list[LogEntry]) -> str:

@@ -59,6 +59,17 @@ class Examples:
                     },
                 },
             ),
+            ("post", "/v1/outcomes"): Operation(
+                {"results": [{"result": "accepted"}]},
+                {
+                    "A click on an item of a list": {
+                        "outcomes": [{"user_id": user, "kind": "click", "item_id": first, "request_id": "5f0c2b7d9a1e4c63"}]
+                    },
+                    "A purchase with its price": {
+                        "outcomes": [{"user_id": user, "kind": "buy", "item_id": first, "value": 19.9, "outcome_id": "order-81"}]
+                    },
+                },
+            ),
             ("get", "/v1/items"): Operation(found, parameters={"query": known.first.title[:20] or str(first), "limit": 20}),
             ("get", "/v1/items/{item_id}/similar"): Operation(
                 {"version": known.version, "item": item, "items": [other | {"similarity": 0.83}]},
@@ -67,6 +78,14 @@ class Examples:
             ("get", "/v1/onboarding"): Operation(found, parameters={"count": 12}),
             ("get", "/v1/users/{user_id}/events"): Operation(
                 {"user_id": user, "count": 1, "events": [{"item_id": first, "title": known.first.title, "time": TIME}]},
+                parameters={"user_id": str(user)},
+            ),
+            ("delete", "/v1/users/{user_id}"): Operation(
+                {
+                    "user_id": user,
+                    "erased": "2026-11-24T09:28:02+00:00",
+                    "remains": [{"what": "files of landing zones, exports and backups", "until": "their own deletion"}],
+                },
                 parameters={"user_id": str(user)},
             ),
             ("get", "/v1/models"): Operation(self._models()),

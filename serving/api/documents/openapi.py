@@ -19,6 +19,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     for code, text in {
         400: "The body is not JSON",
         401: "The header X-API-Key is missing or wrong",
+        403: "The key does not have the scope that the request needs",
         404: "The item, genre, attribute, version or page does not exist",
         408: "The request did not arrive in time",
         413: "The body is too large",
@@ -31,6 +32,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 TAGS = [
     {"name": "recommendations", "description": "Rank items for a user, for a history, or for somebody new."},
     {"name": "events", "description": "Tell what users did. The next answer takes it into account."},
+    {"name": "outcomes", "description": "Tell what users did with the lists that they were shown. Experiments are judged by it."},
     {"name": "items", "description": "Find items, and those like them."},
     {"name": "users", "description": "See what is known of a user."},
     {"name": "models", "description": "See which versions are served, and which were refused."},
@@ -48,13 +50,14 @@ PROBLEM = {
 }
 
 
-def describe(app: FastAPI, limits: LimitSettings, known: Known) -> dict[str, Any]:
+def describe(app: FastAPI, limits: LimitSettings, known: Known, *, keyed: bool) -> dict[str, Any]:
     """Return the OpenAPI document of an application.
 
     Args:
         app: The application.
         limits: The limits of requests.
         known: What the examples are made of. Its schema decides the types of the ids.
+        keyed: Whether requests need a key.
     """
     document: dict[str, Any] = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes, tags=TAGS
@@ -64,8 +67,9 @@ def describe(app: FastAPI, limits: LimitSettings, known: Known) -> dict[str, Any
     properties["k"]["maximum"] = limits.k
     properties["history"]["anyOf"][0]["maxItems"] = limits.history
     schemas["EventsRequest"]["properties"]["events"]["maxItems"] = limits.events
+    schemas["OutcomesRequest"]["properties"]["outcomes"]["maxItems"] = limits.events
     schemas["Problem"]["examples"] = [PROBLEM]
-    keyed = {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}
+    by_key = {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}
     examples = Examples(known).of()
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -76,12 +80,12 @@ def describe(app: FastAPI, limits: LimitSettings, known: Known) -> dict[str, Any
                 if int(code) >= 400:  # FastAPI also lists its default content type
                     response["content"] = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
             _illustrate(operation, examples[method, path])
-            if limits.api_keys and FOR_PEOPLE in operation["tags"]:
+            if keyed and FOR_PEOPLE in operation["tags"]:
                 operation["security"] = [{"key": []}, {"password": []}]
-            elif limits.api_keys and "monitoring" in operation["tags"]:
+            elif keyed and "monitoring" in operation["tags"]:
                 operation["security"] = []
-    if limits.api_keys:
-        document["components"]["securitySchemes"] = keyed | {"password": {"type": "http", "scheme": "basic"}}
+    if keyed:
+        document["components"]["securitySchemes"] = by_key | {"password": {"type": "http", "scheme": "basic"}}
         document["security"] = [{"key": []}]
     ids = known.schema.ids
     found: dict[str, Any] = _with_ids(document, {"user_id": TYPES[ids.user_id], "item_id": TYPES[ids.item_id]})

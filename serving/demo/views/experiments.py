@@ -13,12 +13,11 @@ from serving.demo import Context, charts, plain_table
 from serving.experiments import (
     ExperimentReport,
     Experiments,
+    all_outcomes,
     arm_rows,
     check_rows,
-    read_exposures,
-    read_outcomes,
+    logged_exposures,
     report_experiment,
-    stored_exposures,
     versus_rows,
 )
 
@@ -66,9 +65,6 @@ def show(context: Context) -> None:
     )
     names = {each.name: each for each in file.experiments}
     chosen = names[st.selectbox("Report on", list(names))]
-    if context.settings.outcomes is None:
-        st.info("No outcomes are configured, so there is no report: `recsys demo --set outcomes=outcomes.csv`.")
-        return
     try:
         report = _report(context, chosen)
     except RecsysError as error:
@@ -79,9 +75,8 @@ def show(context: Context) -> None:
 
 def _report(context: Context, experiment: Experiment) -> ExperimentReport:
     settings = context.settings
-    assert settings.outcomes is not None
-    logged = stored_exposures(context.view.store) if settings.exposures is None else read_exposures(settings.exposures)
-    return report_experiment(experiment, logged, read_outcomes(settings.outcomes))
+    logged = logged_exposures(context.view.store, settings.exposures)
+    return report_experiment(experiment, logged, all_outcomes(context.view.store, settings.outcomes))
 
 
 def _draw(report: ExperimentReport) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import boto3
@@ -12,7 +13,9 @@ from typer.testing import CliRunner
 from configs.errors import NotFoundError, SettingsError
 from configs.settings import DataSettings, StoreSettings
 from flows.cli.main import app
+from infra.erasures import erase_user, erased_users, finished_users, read_erasure
 from infra.storage import open_store
+from tasks.datasets import list_datasets
 from tests import own_events
 from tests.doubles.moto_s3 import moto_s3
 from tests.tasks.landed import NAME, Place, events
@@ -107,6 +110,25 @@ def test_an_integer_id_is_asked_for_where_ids_are_integers(tmp_path: Path) -> No
     options = ["--set", f"store.url=file:{place.store.folder}", "--set", f"data.dataset={NAME}", "--reason", "asked"]
     with pytest.raises(SettingsError, match="--user is ann, but the ids of small are whole numbers"):
         recsys("remove", "--user", "ann", *options)
+
+
+def test_a_user_is_erased_and_the_command_says_what_was_done_and_what_remains(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.put("a.csv", events((1, 1, 4, 0), (1, 2, 3, 5), (2, 1, 5, 9), (3, 1, 5, 9)))
+    place.land()
+    options = ["--set", f"store.url=file:{place.store.folder}", "--set", f"etl.work_dir={tmp_path}/w"]
+    with pytest.raises(SettingsError, match="Say why the user is erased"):
+        recsys("erase", "--user", "1", *options)
+    said = " ".join(recsys("erase", "--user", "1", "--reason", "asked", "--json", str(tmp_path / "e.json"), *options).split())
+    assert "2 events removed" in said and "landing zones, exports and backups" in said
+    assert list_datasets(place.store)[-1].users == 2
+    assert read_erasure(place.store, 1).reason == "asked"
+    (record,) = [json.loads(place.store.get(key)) for key in place.store.list("erasures/done/1/")]
+    assert record["steps"] == json.loads((tmp_path / "e.json").read_text())[0]["steps"]
+    assert "No erasure is waiting" in recsys("erase", *options)
+    erase_user(place.store, 3, reason="DELETE /v1/users", by="shop", now=datetime(2026, 11, 24, tzinfo=UTC))
+    assert "1 events removed" in " ".join(recsys("erase", *options).split())
+    assert list_datasets(place.store)[-1].users == 1 and erased_users(place.store) == finished_users(place.store) == {1, 3}
 
 
 def test_histories_are_stored_for_serving_and_the_command_says_where(tmp_path: Path) -> None:

@@ -28,9 +28,11 @@ pytestmark = [
 ]
 PART = volume(8, 32) << 20
 LARGE = 6 * PART + PART // 4  # seven parts: 50 MB, or 200 MB
-AREAS = {"datasets", "histories", "models", "promotions", "drift", "due", "runs", "handed-over", "exposures"}
+AREAS = {
+    "datasets", "histories", "models", "promotions", "drift", "due", "runs", "handed-over", "exposures", "outcomes", "erasures",
+}  # fmt: skip
 PAGES = {"drift", "due", "runs"}  # areas of pages, which the API serves
-PASSING = {"histories", "handed-over"}  # the worker replaces or removes them
+PASSING = {"histories", "handed-over", "exposures", "outcomes"}  # the worker replaces or removes them
 IAM = Path(__file__).parents[3] / "infra" / "iam"
 
 
@@ -201,7 +203,7 @@ def as_bucket_policy(role: str, user: str) -> dict[str, Any]:
     [
         ("worker", AREAS, AREAS),
         ("trainer", {"handed-over"}, {"datasets", "handed-over"}),
-        ("api", {"exposures"}, {"histories", "models", "promotions"} | PAGES),
+        ("api", {"exposures", "outcomes", "erasures"}, {"histories", "models", "promotions", "erasures"} | PAGES),
     ],
 )
 def test_each_roles_policy_lets_it_do_its_work_and_no_more(

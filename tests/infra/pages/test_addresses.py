@@ -39,6 +39,7 @@ OTHERS = [
     "datasets/ml-100k/0f9fc2d37b64/manifest.json",
     "histories/ml-100k/1.bin",
     "exposures/20260101/a.jsonl",
+    "outcomes/20260101/a.jsonl",
     "promotions/movie-ranker/00000001.json",
     "landing/ml-100k/log/00000001.json",
     ".tmp/1-abc",

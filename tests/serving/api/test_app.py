@@ -18,7 +18,7 @@ from configs.loading import load_settings
 from configs.serving import ServingSettings
 from infra.storage.local import LocalStore
 from models.ss4rec import SS4Rec
-from serving.api import clients
+from serving.access import clients
 from serving.api.app import create_app
 from serving.engine import ServedModel
 from serving.run import as_json

@@ -12,7 +12,7 @@ from openapi_spec_validator import validate
 from starlette.testclient import TestClient
 
 from infra.storage.local import LocalStore
-from serving.api import clients
+from serving.access import clients
 from serving.api.app import create_app
 from tests.serving.own_data import draw_shop
 from tests.serving.versions import draw, promote_version, publish, settings_of
@@ -51,7 +51,7 @@ def test_the_document_is_valid_and_each_operation_has_a_tag_that_is_explained_an
     document = described(client)
     validate(document)
     explained = {tag["name"] for tag in document["tags"] if tag["description"]}
-    assert len(operations(document)) == 13
+    assert len(operations(document)) == 15
     for method, path, operation in operations(document):
         assert len(operation["tags"]) == 1 and set(operation["tags"]) <= explained, (method, path)
         assert operation["summary"] and operation["description"].endswith("."), (method, path)
@@ -76,7 +76,7 @@ def test_each_example_of_a_request_is_answered_as_described(client: TestClient) 
             sent += 1
             if answer.headers["content-type"] == "application/json":
                 checked(document, operation["responses"]["200"]["content"]["application/json"]["schema"], answer.json())
-    assert sent >= 16
+    assert sent >= 19
 
 
 def test_each_example_of_an_answer_fits_its_schema(client: TestClient) -> None:
@@ -87,7 +87,7 @@ def test_each_example_of_an_answer_fits_its_schema(client: TestClient) -> None:
         if "application/json" in content and not path.startswith("/pages/"):
             checked(document, content["application/json"]["schema"], content["application/json"]["example"])
             found += 1
-    assert found == 10
+    assert found == 12
     checked(document, {"$ref": "#/components/schemas/Problem"}, document["components"]["schemas"]["Problem"]["examples"][0])
 
 

@@ -253,8 +253,8 @@ def test_a_page_says_what_is_not_configured_or_missing(
 ) -> None:
     nothing = settings.model_copy(update={"experiments": None})
     assert "No experiments file" in page("experiments", nothing, monkeypatch).info[0].value
-    no_outcomes = settings.model_copy(update={"outcomes": None})
-    assert any("No outcomes" in info.value for info in page("experiments", no_outcomes, monkeypatch).info)
+    no_outcomes = page("experiments", settings.model_copy(update={"outcomes": None}), monkeypatch)
+    assert any("every user who counts has the same outcome" in info.value for info in no_outcomes.info)
     no_log = settings.model_copy(update={"exposures": tmp_path})
     assert "holds no exposures" in page("experiments", no_log, monkeypatch).warning[0].value
     (tmp_path / "none.yaml").write_text("{}")

@@ -22,7 +22,7 @@ from configs.errors import SourceError, StoreDeniedError, StoreUnavailableError
 from configs.serving import ExposureSettings
 from infra.storage.local import LocalStore
 from serving import background
-from serving.experiments import Exposure, ExposureLog, exposure_log, read_exposures, stored_exposures
+from serving.experiments import Exposure, ExposureLog, log_files, read_exposures, stored_exposures
 
 
 def exposure(number: int) -> Exposure:
@@ -116,7 +116,7 @@ def test_while_the_disk_fails_exposures_wait_and_no_file_is_left(
     assert log.flush(60)
     with caplog.at_level(logging.ERROR), monkeypatch.context() as patch:
         patch.setattr(FailingFile, "code", code)
-        patch.setattr(exposure_log, "FileIO", FailingFile)
+        patch.setattr(log_files, "FileIO", FailingFile)
         log._let_go()  # the next batch opens another file
         for number in range(1, 4):
             log.write(exposure(number))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from configs.errors import SourceError
-from serving.experiments import read_outcomes
+from infra.storage.local import LocalStore
+from serving.experiments import Outcome, all_outcomes, read_outcomes, stored_outcomes
 from tests.serving.live import outcomes_file
 
 
@@ -23,6 +25,8 @@ def test_outcomes_are_the_same_from_every_kind_of_file(suffix: str, tmp_path: Pa
         "item": ["5", "6"],
         "value": [1.0, 1.0],
         "request": ["0012", "3"],
+        "kind": ["", ""],
+        "key": ["", ""],
     }
     former = read_outcomes(outcomes_file(frame.rename(columns={"item_id": "movie_id"}), tmp_path / f"former{suffix}"))
     assert former.equals(found)
@@ -84,3 +88,57 @@ def test_times_of_a_parquet_file_that_carry_their_unit_are_converted(unit: str, 
     frame.loc[1, "timestamp"] = pd.NaT
     with pytest.raises(SourceError, match="row 2 of the column timestamp is empty"):
         read_outcomes(outcomes_file(frame, tmp_path / "o.parquet"))
+
+
+def reported(user: int, time: int | None = 1_790_000_000, received: int = 1_790_000_100, **more: Any) -> Outcome:
+    return Outcome(user, "buy", received, time, **({"item_id": 5} | more))
+
+
+def store_of(folder: Path, *files: list[Outcome]) -> LocalStore:
+    store = LocalStore(folder / "store")
+    for number, lines in enumerate(files):
+        path = folder / f"{number}.jsonl"
+        path.write_bytes(b"".join(each.line() for each in lines))
+        store.put_new(f"outcomes/20260922/{number}.jsonl", path)
+    return store
+
+
+def test_an_outcome_that_two_workers_logged_counts_once_as_it_was_first_received(tmp_path: Path) -> None:
+    again = reported(1, None, 1_790_000_500, request_id="r1")
+    first = reported(1, None, 1_790_000_100, request_id="r1")
+    other = reported(1, 1_790_000_000, outcome_id="order-1", value=3.0)
+    changed = reported(1, 1_790_000_007, 1_790_000_900, outcome_id="order-1", value=4.0)
+    found = stored_outcomes(store_of(tmp_path, [again, other], [changed, first, reported(2)]))
+    assert sorted(zip(found["user"], found["time"], found["value"], strict=True)) == [
+        ("1", 1_790_000_000, 3.0),
+        ("1", 1_790_000_100, 1.0),
+        ("2", 1_790_000_000, 1.0),
+    ]
+    assert stored_outcomes(LocalStore(tmp_path / "none")).empty
+
+
+def test_a_file_and_the_log_are_read_as_one_and_what_both_have_counts_once(tmp_path: Path) -> None:
+    store = store_of(tmp_path, [reported(1), reported(2, outcome_id="a"), reported(3)])
+    rows = pd.DataFrame(
+        {
+            "user_id": [1, 2, 4, 4, 5],
+            "timestamp": [1_790_000_000, 1_790_000_009, 1_790_000_000, 1_790_000_000, 1_790_000_000],
+            "item_id": [5, 5, 5, 5, 6],
+            "outcome_id": [None, "a", "b", "b", None],
+        }
+    )
+    found = all_outcomes(store, outcomes_file(rows, tmp_path / "o.csv"))
+    assert sorted(found["user"]) == ["1", "2", "3", "4", "5"] and set(found["kind"]) == {"buy", ""}
+    assert all_outcomes(store)["user"].tolist() == ["1", "2", "3"]
+
+
+def test_the_folder_of_a_log_is_read_as_far_as_its_lines_are_complete(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.mkdir()
+    (log / "a.jsonl").write_bytes(reported(1).line())
+    (log / "b.jsonl.open").write_bytes(reported(2, item_id=None, request_id="r").line() + b'{"user_id": 3, "ti')
+    found = read_outcomes(log)
+    assert found["user"].tolist() == ["1", "2"] and found["item"].tolist() == ["5", ""]
+    (log / "c.jsonl").write_text("{nonsense\n")
+    with pytest.raises(SourceError, match=r"c\.jsonl is not a file of the outcome log"):
+        read_outcomes(log)
