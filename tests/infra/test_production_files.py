@@ -341,7 +341,18 @@ def may_list(policy: dict[str, Any], prefix: str | None) -> bool:
         ("trainer", {"datasets/", "handed-over/", "comparisons/", "searches/"}),
         (
             "api",
-            {"models/", "promotions/", "histories/", "drift/", "due/", "decisions/", "runs/", "audits/", "comparisons/", "erasures/"},
+            {
+                "models/",
+                "promotions/",
+                "histories/",
+                "drift/",
+                "due/",
+                "decisions/",
+                "runs/",
+                "audits/",
+                "comparisons/",
+                "erasures/",
+            },
         ),
     ],
 )

@@ -72,15 +72,17 @@ def test_a_user_is_taken_out_and_stays_out(place: Place) -> None:
 
 
 def test_an_erased_user_neither_lands_nor_comes_back_with_an_undone_removal(place: Place) -> None:
+    place.put("more.csv", events((2, 3, 4, 20)))
+    place.land()
     _, entry = removed(place, item=1)  # of users 1 and 2
     erase_user(place.store, 1, reason="asked", by="me", now=datetime(2026, 11, 24, tzinfo=UTC))
     removed(place, user=1)
     ref, _ = undone(place, entry.number)
-    assert pairs(place, ref) == [[2, 1, 5]] and place.table(ref, "users")["user_id"].tolist() == [2]
+    assert pairs(place, ref) == [[2, 1, 5], [2, 3, 4]] and place.table(ref, "users")["user_id"].tolist() == [2]
     place.put("late.csv", events((1, 7, 4, 50), (3, 7, 4, 51)))
     place.put("users2.csv", "userId,age\n1,31\n3,50\n")
     found = place.land()
-    assert pairs(place, found.dataset) == [[2, 1, 5], [3, 7, 4]] and by_file(found)["late.csv"].removed == 1
+    assert pairs(place, found.dataset) == [[2, 1, 5], [2, 3, 4], [3, 7, 4]] and by_file(found)["late.csv"].removed == 1
     assert by_file(found)["users2.csv"].removed == 1
 
 
