@@ -298,3 +298,24 @@ def test_states_of_two_versions_are_kept_for_a_rollback_and_no_more() -> None:
 def test_an_address_of_another_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="redis://"):
         RedisSettings(url="http://localhost")
+
+
+def test_an_erased_user_is_deleted_in_redis_and_does_not_return_from_the_memory_of_a_worker() -> None:
+    told: list[bool] = []
+    clock = Clock()
+    with redis_server() as server:
+        store = states(server, told, clock)
+        store.append([one(1, 3), one(2, 3)], "v")
+        store.write([(1, UserLog.read(store.local.log_of(1)).epoch + bytes(40))], "v")
+        client = redis_client.Redis(port=server.port)
+        assert len(list(client.scan_iter("*{1}*"))) == 2
+        assert store.erase([1], ["v"]) and not list(client.scan_iter("*{1}*")) and len(list(client.scan_iter("*{2}*"))) == 1
+        server.kill()
+        store.append([one(1, 4)], "v")  # by a worker that did not know yet
+        assert store.down and not store.erase([1], ["v"]) and store.local.log_of(1) is None  # it is tried again
+        server.start()
+        clock.now += 5
+        store.recover()
+        assert items(store, 2) == [3] and store.erase([1], ["v"]) and not list(client.scan_iter("*{1}*"))
+        client.close()
+        store.close()
