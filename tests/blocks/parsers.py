@@ -175,9 +175,9 @@ def _curl(command: Command, folder: Path) -> None:
 
 
 def _routes() -> list[APIRoute]:
-    from serving.api import browser, monitoring, routes
+    from serving.api import browser, monitoring, routes, user_routes
 
-    routers = (routes.router, monitoring.router, browser.router)
+    routers = (routes.router, user_routes.router, monitoring.router, browser.router)
     return [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
 
 

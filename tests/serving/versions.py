@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,6 +101,14 @@ def settings_of(root: Path, **options: Any) -> ServingSettings:
         "log_requests": False,
     }
     return ServingSettings.model_validate(base | options)
+
+
+def wait_until_served(client: Any, count: int = 1) -> None:
+    """Wait until a server has loaded its versions, which takes long on a busy machine."""
+    until = time.monotonic() + 600
+    while len(client.get("/v1/models").json()["served"]) < count:
+        assert time.monotonic() < until, client.get("/v1/models").text
+        time.sleep(0.05)
 
 
 def full_pass(model: SS4Rec, items: list[int], times: list[int], now: int, user: int = 0) -> np.ndarray:

@@ -14,7 +14,7 @@ from infra.storage.local import LocalStore
 from serving.api.app import create_app
 from serving.experiments import Experiments, all_outcomes, report_experiment, stored_exposures
 from tests.serving.api.test_app import check_problem
-from tests.serving.versions import draw, promote_version, publish, settings_of
+from tests.serving.versions import draw, promote_version, publish, settings_of, wait_until_served
 
 NOW = int(time.time())
 
@@ -85,6 +85,7 @@ def test_an_experiment_reads_outcomes_of_the_api_and_of_a_file_by_the_same_rules
     experiment = Experiments.load(file).file.experiments[0]
     shown: dict[int, Any] = {}
     with TestClient(create_app(settings_of(root, **options))) as client:
+        wait_until_served(client)
         for user in range(20):
             answer = client.post("/v1/recommendations", json={"user_id": user, "k": 3})
             shown[user] = (answer.json()["items"][0]["item_id"], answer.headers["x-request-id"])

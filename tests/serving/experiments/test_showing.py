@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from infra.storage.local import LocalStore
 from serving.api.app import create_app
 from serving.experiments import Exposure
-from tests.serving.versions import draw, promote_version, publish, settings_of
+from tests.serving.versions import draw, promote_version, publish, settings_of, wait_until_served
 
 
 class Collected:
@@ -42,10 +42,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     return root, *names
 
 
-def shown(root: Path, experiments: str, users: int, **body: Any) -> tuple[list[Exposure], list[Any]]:
+def shown(root: Path, experiments: str, users: int, served: int = 2, **body: Any) -> tuple[list[Exposure], list[Any]]:
     (root / "experiments.yaml").write_text(experiments)
     sink, answers = Collected(), []
     with TestClient(create_app(settings_of(root, experiments=str(root / "experiments.yaml")), sink)) as client:
+        wait_until_served(client, served)
         for user in range(users):
             answers.append(client.post("/v1/recommendations", json={"user_id": user, "k": 4} | body).json())
     return sink.all, answers
@@ -85,7 +86,7 @@ def test_exploration_draws_a_share_of_the_lists_and_logs_what_else_could_have_be
 def test_a_preview_and_a_named_version_are_not_explored(root: tuple[Path, str, str]) -> None:
     folder, first, _ = root
     text = "exploration: {share: 1, pool: 30}"
-    exposures, previews = shown(folder, text, 6, preview=True)
+    exposures, previews = shown(folder, text, 6, 1, preview=True)
     assert not exposures and len({str(each["items"]) for each in previews}) == 1
-    exposures, _ = shown(folder, text, 6, version=first)
+    exposures, _ = shown(folder, text, 6, 1, version=first)
     assert {each.propensities for each in exposures} == {None} and len({tuple(each.items) for each in exposures}) == 1
