@@ -58,10 +58,11 @@ def doctor(config: Config = None, set_: Set = None, json_file: Json = None) -> N
 
     Example: recsys doctor --set store.url=s3://bucket/prefix
     """
+    import atexit
     from dataclasses import asdict
 
     from configs.serving import ServingSettings
-    from flows.cli.doctor import examine
+    from flows.cli.doctor import end_at_once, examine
 
     settings = settings_of(config, set_)
     serving = settings_of(None, None, ServingSettings)
@@ -69,5 +70,6 @@ def doctor(config: Config = None, set_: Set = None, json_file: Json = None) -> N
     write_json(json_file, [asdict(finding) for finding in findings])
     for finding in findings:
         say(f"{SIGNS[finding.status]:<7} {finding.name}: {finding.said}")
+    atexit.register(end_at_once)
     if any(finding.status in ("slow", "broken") for finding in findings):
         raise typer.Exit(1)

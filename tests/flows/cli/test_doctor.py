@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -156,6 +158,18 @@ def test_a_service_that_does_not_answer_is_slow_and_the_other_checks_get_their_v
     monkeypatch.setattr(doctor, "_version", lambda package: hangs.wait() and "")
     expect(examined({"versions"}, local), "versions", "when the machine is less busy")
     hangs.set()
+
+
+def test_a_check_that_is_still_under_way_does_not_abort_the_command(tmp_path: Path) -> None:
+    program = (
+        "import atexit, sys, time; from flows.cli import doctor, main\n"
+        "atexit.register(print, 'cleaned up')\n"
+        "doctor.DEADLINE_S = 0.1; doctor._gpu = lambda: time.sleep(600)\n"
+        f"sys.argv = ['recsys', 'doctor', '--set', 'store.url=file:{tmp_path}/store']; main.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "SLOW    GPU: there was no answer" in done.stdout, done.stderr
+    assert "cleaned up" not in done.stdout, "the thread of the check is stopped by force while C++ code may run in it"
 
 
 def test_a_driver_that_does_not_answer_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
