@@ -19,7 +19,8 @@ import torch
 
 from benchmarks.report import hardware, skip, write_result
 from infra.pages import markdown_table
-from models.ss4rec.kernels import Segments, causal_convolution, selective_scan, time_scan
+from models.ss4rec.kernels import causal_convolution, selective_scan, time_scan
+from models.windows import Segments
 
 HALF, FULL = 2, 4  # bytes
 SHAPES = {

@@ -25,9 +25,10 @@ from benchmarks.report import hardware, skip, write_result
 from benchmarks.training.stock import MambaReference
 from configs.settings import SS4RecSettings
 from models.ss4rec import SS4RecNetwork
-from models.ss4rec.kernels import Backend, Segments, resolve_backend, selective_scan, time_scan
+from models.ss4rec.kernels import Backend, resolve_backend, selective_scan, time_scan
 from models.ss4rec.relation_aware import RelationAwareLayer
 from models.ss4rec.time_aware import TimeAwareLayer
+from models.windows import Segments
 
 LONGEST_INTERVAL = 3e7
 WIDTH, STATES = 64, 32

@@ -13,8 +13,10 @@ import torch
 
 from configs.errors import TrainingError
 from configs.settings import SS4RecSettings
+from models.losses import catalogue_cross_entropy, gbce, sampled_softmax
 from models.recbole_bridge.ncf import prepare
-from models.ss4rec.kernels import Segments, catalogue_cross_entropy, gbce, resolve_backend, sampled_softmax
+from models.ss4rec.kernels import resolve_backend
+from models.windows import Segments
 
 prepare()
 

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from configs.settings import SS4RecSettings
+from models.intervals import IntervalEmbedding
 from models.ss4rec.dropout import ByteDropout
-from models.ss4rec.intervals import BUCKETS, EDGES
-from models.ss4rec.kernels import Backend, Segments
+from models.ss4rec.kernels import Backend
 from models.ss4rec.relation_aware import RelationAwareLayer, RelationState
 from models.ss4rec.time_aware import TimeAwareLayer
+from models.windows import Segments
 
 __all__ = ["NetworkState", "SS4RecNetwork"]
 
@@ -55,22 +56,6 @@ class IntervalScale(nn.Module):
             return seconds.log1p()
         power = torch.sigmoid(self.power).clamp_min(1e-3)
         return torch.expm1(power * seconds.log1p()) / power
-
-
-class IntervalEmbedding(nn.Module):
-    """A learnt vector for each bucket of the seconds after an event."""
-
-    edges: torch.Tensor
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.vectors = nn.Embedding(BUCKETS, width)
-        nn.init.normal_(self.vectors.weight, std=EMBEDDING_STD)
-        self.register_buffer("edges", torch.from_numpy(EDGES), persistent=False)
-
-    def forward(self, intervals: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.vectors(torch.bucketize(intervals, self.edges, right=True))
-        return found
 
 
 class Block(nn.Module):

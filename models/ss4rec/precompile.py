@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from configs.settings import SS4RecSettings
-from models.ss4rec.kernels import Segments
+from models.windows import Segments
 
 __all__ = ["precompile"]
 
@@ -108,7 +108,7 @@ def _convolution(settings: SS4RecSettings, dtype: torch.dtype, device: torch.dev
 
 
 def _loss(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
-    from models.ss4rec.kernels import catalogue_cross_entropy
+    from models.losses import catalogue_cross_entropy
 
     if settings.loss == "cross_entropy":
         hidden = torch.zeros(TOKENS, settings.width, dtype=dtype, device=device)

@@ -20,12 +20,13 @@ from safetensors.torch import load_file, save_file
 from configs.errors import TrainingError
 from configs.settings import SS4RecSettings
 from models.evaluation import MISS, metrics, popularity_level
+from models.intervals import refuse_milliseconds
+from models.losses import NextItemLoss
 from models.ratings import RatingHead, event_features, pair_features
 from models.recommender import FitReport, IntArray, OnEpoch, Program, Recommender, Requests, Sequences
 from models.sequences import Vocabulary, histories
-from models.ss4rec.batches import Batch, Batching, TrainingBatches
-from models.ss4rec.holdout import HoldoutRanking, last_hidden
-from models.ss4rec.kernels import Segments, catalogue_cross_entropy, gbce, resolve_backend, sampled_softmax
+from models.ss4rec.kernels import resolve_backend
+from models.ss4rec.last_hidden import last_hidden
 from models.ss4rec.network import SS4RecNetwork
 from models.training import (
     AdamW,
@@ -33,21 +34,23 @@ from models.training import (
     EagerEpochs,
     Epochs,
     GraphedEpochs,
+    HoldoutRanking,
     Learner,
     Rates,
     Replicas,
     Schedule,
     StepRule,
+    autocast,
     fingerprint_of,
+    half_type,
     name_first_nonfinite,
     resolve_device,
 )
 from models.training import train as run_training
 from models.users import UserTraits
+from models.windows import Batch, Batching, Segments, TrainingBatches
 
 __all__ = ["SS4Rec"]
-
-MILLISECONDS_FROM = 100_000_000_000  # as seconds, this is in the year 5138
 
 
 class SS4Rec(Recommender):
@@ -106,7 +109,7 @@ class SS4Rec(Recommender):
         checkpoint_dir: Path | None = None,
         on_epoch: OnEpoch | None = None,
     ) -> FitReport:
-        self._refuse_milliseconds(train)
+        refuse_milliseconds(train, "SS4Rec")
         if self._settings.user_features and self._traits is None:
             raise TrainingError("The setting user_features is on, but there is no user data: call describe_users first.")
         self.prepare()
@@ -153,14 +156,19 @@ class SS4Rec(Recommender):
             self._vocabulary,
             self._cold_scores().to(device),
             settings.max_length,
+            kind=self.name,
             mask_seen=mask_seen,
-            who=self._who(valid.user_ids),
             replicas=replicas,
         )
+        codes = self._who(valid.user_ids[holdout.rows])
+        who = None if codes is None else torch.from_numpy(codes).to(device)
+
+        def hidden_of(items: torch.Tensor, intervals: torch.Tensor, offsets: IntArray) -> torch.Tensor:
+            return last_hidden(network, items, intervals, offsets, self._backend, who)
 
         def validate() -> dict[str, float]:
             with self._autocast():
-                return metrics(holdout.ranks(network, self._backend, MISS), (10,))
+                return metrics(holdout.ranks(hidden_of, network.items.weight[1:], MISS), (10,))
 
         popularity = popularity_level(train, valid, catalogue, mask_seen=mask_seen)
         # A run may resume with a different number of replicas, on a machine with other GPUs.
@@ -191,25 +199,15 @@ class SS4Rec(Recommender):
             hidden = self.network(batch.items, batch.intervals, batch.segments, self._backend, batch.who)
             if self._autocast_dtype is not None:
                 hidden = hidden.to(self._autocast_dtype)
-            if settings.loss == "cross_entropy":
-                return catalogue_cross_entropy(
-                    hidden, weight, batch.targets, settings.label_smoothing, batch.total, batch.weights
-                )
-            shape = (settings.negatives,) if settings.loss == "sampled_softmax" else (len(hidden), settings.negatives)
-            negatives = torch.randint(len(weight), shape, device=hidden.device)
-            if settings.loss == "sampled_softmax":
-                return sampled_softmax(hidden, weight, batch.targets, negatives, batch.total, batch.weights)
-            return gbce(hidden, weight, batch.targets, negatives, batch.total, settings.calibration, batch.weights)
+            chosen = NextItemLoss(settings.loss, settings.negatives, settings.calibration, settings.label_smoothing)
+            return chosen(hidden, weight, batch)
 
     @property
     def _autocast_dtype(self) -> torch.dtype | None:
-        wanted = self._settings.precision
-        half = wanted == "bfloat16" or (wanted == "auto" and self._device.type == "cuda")
-        return torch.bfloat16 if half else None
+        return half_type(self._settings.precision, self._device)
 
     def _autocast(self) -> torch.autocast:
-        dtype = self._autocast_dtype
-        return torch.autocast(self._device.type, dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False)
+        return autocast(self._autocast_dtype, self._device)
 
     @torch.no_grad()
     def scores(self, requests: Requests) -> torch.Tensor:
@@ -315,11 +313,3 @@ class SS4Rec(Recommender):
         self.catalogue = catalogue
         self._vocabulary = Vocabulary(catalogue)
         self._counts = np.bincount(self._vocabulary.indices(train.item_ids), train.weights, minlength=len(catalogue) + 1)[1:]
-
-    @staticmethod
-    def _refuse_milliseconds(train: Sequences) -> None:
-        if len(train.timestamps) and int(np.median(train.timestamps)) > MILLISECONDS_FROM:
-            raise TrainingError(
-                f"The timestamps look like milliseconds (median {int(np.median(train.timestamps))}), but SS4Rec needs "
-                "seconds. Divide the column timestamp by 1000 before building the dataset."
-            )

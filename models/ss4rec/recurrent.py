@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 
 from configs.errors import VersionCorruptError
 from configs.settings import SS4RecSettings
-from models.ss4rec.intervals import BUCKETS, EDGES
+from models.intervals import BUCKETS, EDGES
 from models.ss4rec.kernels import Floats, Weights, advance, products
 
 __all__ = ["RecurrentSS4Rec"]

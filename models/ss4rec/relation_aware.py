@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.ss4rec.kernels import Backend, Segments, causal_convolution, selective_scan
+from models.ss4rec.kernels import Backend, causal_convolution, selective_scan
+from models.windows import Segments
 
 __all__ = ["RelationAwareLayer", "RelationState"]
 

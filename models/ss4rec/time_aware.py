@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from s5 import S5
 from torch import nn
 
-from models.ss4rec.kernels import Backend, Segments, time_scan
+from models.ss4rec.kernels import Backend, time_scan
+from models.windows import Segments
 
 __all__ = ["LEAST_DECAY", "TimeAwareLayer"]
 

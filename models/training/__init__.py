@@ -1,6 +1,6 @@
-"""The training loop that gradient models share: optimizer, early stopping, checkpoints, several GPUs, CUDA graphs.
+"""The training loop that gradient models share: optimizer, early stopping and its ranking, checkpoints, several GPUs, CUDA graphs.
 
-It trains any network whose steps it is given. Batches, losses and metrics belong to the model.
+It trains any network whose steps it is given. Batches belong to `models.windows`, or to the model, and losses to `models.losses`.
 """
 
 import lazy_loader

@@ -3,7 +3,9 @@ from .checkpoint import Checkpoints, Learner, fingerprint_of
 from .cuda_graph import GraphedEpochs
 from .distributed import Placement, Replicas, joined_replicas, place, resolve_device
 from .epochs import EagerEpochs, Epochs, StepRule, WeightAverage, name_first_nonfinite
+from .holdout import HoldoutRanking
 from .loop import Schedule, judged_once, train
+from .precision import autocast, half_type
 from .rates import Rates
 from .saved_files import Saved, read_model, write_model
 
@@ -13,6 +15,7 @@ __all__ = [
     "EagerEpochs",
     "Epochs",
     "GraphedEpochs",
+    "HoldoutRanking",
     "Learner",
     "Placement",
     "Rates",
@@ -21,7 +24,9 @@ __all__ = [
     "Schedule",
     "StepRule",
     "WeightAverage",
+    "autocast",
     "fingerprint_of",
+    "half_type",
     "joined_replicas",
     "judged_once",
     "name_first_nonfinite",

@@ -12,7 +12,7 @@ from configs.settings import RetrainSettings
 from models.recommender import Sequences
 from models.sequences import Vocabulary
 from models.ss4rec import SS4RecNetwork
-from models.ss4rec.kernels import Segments
+from models.windows import Segments
 
 CPU = torch.device("cpu")
 

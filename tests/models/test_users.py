@@ -15,9 +15,8 @@ from models.evaluation import Split, split
 from models.loading import load_recommender
 from models.recommender import Requests
 from models.ss4rec import SS4Rec, SS4RecNetwork
-from models.ss4rec.batches import Batching, TrainingBatches
-from models.ss4rec.kernels import Segments
 from models.users import UserTraits
+from models.windows import Batching, Segments, TrainingBatches
 from tests import synthetic
 
 TOLD = SS4RecSettings(

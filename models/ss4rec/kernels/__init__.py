@@ -1,4 +1,4 @@
-"""The numerical kernels of SS4Rec: scans over segments, a step of the recurrence, and the losses, on CPU and GPU.
+"""The numerical kernels of SS4Rec: scans over segments, and a step of the recurrence, on CPU and GPU.
 
 Functions of tensors and arrays belong here, each with the same result on every backend. Layers and weights belong to
 `models.ss4rec`.

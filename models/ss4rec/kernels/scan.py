@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from configs.errors import TrainingError
 from configs.extras import install_command
-from models.ss4rec.kernels.segments import Segments
+from models.windows import Segments
 
 __all__ = [
     "Backend",

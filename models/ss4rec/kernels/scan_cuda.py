@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from models.ss4rec.kernels import cuda as kernels_cuda
-from models.ss4rec.kernels.segments import Segments
+from models.windows import Segments
 
 __all__ = ["Convolution", "SelectiveScan", "TimeScan", "causal_convolution", "selective_scan", "time_scan"]
 

@@ -21,8 +21,9 @@ import torch.nn.functional as F
 
 from configs.settings import EvaluationSettings, SS4RecSettings
 from models.evaluation import split
+from models.losses import catalogue as loss
 from models.ss4rec import SS4Rec, SS4RecNetwork, precompile
-from models.ss4rec.kernels import causal_convolution, loss, scan_cuda, selective_scan, time_scan
+from models.ss4rec.kernels import causal_convolution, scan_cuda, selective_scan, time_scan
 from models.ss4rec.kernels import cuda as kernels_cuda
 from tests import synthetic
 from tests.models.ss4rec.test_scan import assert_backend_agrees, segments

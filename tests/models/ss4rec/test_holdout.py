@@ -11,8 +11,10 @@ import torch
 from configs.errors import TrainingError
 from configs.settings import EvaluationSettings, SS4RecSettings
 from models.evaluation import MISS, Split, metrics, rank_requests, split
+from models.recommender import IntArray
 from models.ss4rec import SS4Rec
-from models.ss4rec.holdout import HoldoutRanking
+from models.ss4rec.last_hidden import last_hidden
+from models.training import HoldoutRanking
 from tests import synthetic
 
 TINY: dict[str, Any] = {
@@ -43,9 +45,13 @@ def test_scores_that_are_not_finite_are_refused(bad: float, parts: Split) -> Non
     model = SS4Rec(SS4RecSettings(**TINY))
     model._take_vocabulary(parts.catalogue, parts.train)
     network = model._untrained().eval()
-    holdout = HoldoutRanking(parts.valid, model._vocabulary, model._cold_scores(), 20, mask_seen=True)
-    assert holdout.ranks(network, "cpu", MISS).min() >= 1
+    holdout = HoldoutRanking(parts.valid, model._vocabulary, model._cold_scores(), 20, kind="ss4rec", mask_seen=True)
+
+    def ranks() -> IntArray:
+        return holdout.ranks(lambda *given: last_hidden(network, *given, "cpu"), network.items.weight[1:], MISS)
+
+    assert ranks().min() >= 1
     with torch.no_grad():
         network.items.weight[7, 3] = bad
     with pytest.raises(TrainingError, match=r"scores of ss4rec for user \d+ are not finite"):
-        holdout.ranks(network, "cpu", MISS)
+        ranks()

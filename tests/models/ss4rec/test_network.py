@@ -20,14 +20,15 @@ from configs.errors import TrainingError
 from configs.settings import EvaluationSettings, SS4RecSettings
 from models.evaluation import Split, split
 from models.loading import load_recommender
+from models.losses import catalogue as loss_module
+from models.losses import catalogue_cross_entropy, gbce, sampled_softmax
 from models.recommender import EpochReport, Requests
 from models.ss4rec import SS4Rec, SS4RecNetwork
 from models.ss4rec.dropout import ByteDropout
-from models.ss4rec.kernels import Segments, catalogue_cross_entropy, gbce, sampled_softmax
-from models.ss4rec.kernels import loss as loss_module
 from models.ss4rec.network import NetworkState
 from models.ss4rec.relation_aware import RelationAwareLayer
 from models.ss4rec.time_aware import TimeAwareLayer
+from models.windows import Segments
 from tests import synthetic
 
 TINY = SS4RecSettings(

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from s5 import S5
 
 from configs.errors import TrainingError
-from models.ss4rec.kernels import Backend, Segments, causal_convolution, resolve_backend, selective_scan, time_scan
+from models.ss4rec.kernels import Backend, causal_convolution, resolve_backend, selective_scan, time_scan
 from models.ss4rec.relation_aware import RelationAwareLayer
 from models.ss4rec.time_aware import TimeAwareLayer
+from models.windows import Segments
 from tests.doubles import mamba_kernels
 
 LENGTHS = [5, 0, 1, 17, 33]

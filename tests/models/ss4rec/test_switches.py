@@ -8,10 +8,9 @@ import numpy as np
 import torch
 
 from configs.settings import SS4RecSettings
+from models.intervals import BUCKETS, EDGES, IntervalEmbedding
 from models.ss4rec import SS4RecNetwork
-from models.ss4rec.intervals import BUCKETS, EDGES
-from models.ss4rec.kernels import Segments
-from models.ss4rec.network import IntervalEmbedding
+from models.windows import Segments
 
 TINY = SS4RecSettings(width=16, blocks=1, time_state=4, relation_state=4)
 

@@ -16,8 +16,8 @@ from configs.settings import EvaluationSettings, SS4RecSettings
 from models.evaluation import Split, split
 from models.sequences import Vocabulary
 from models.ss4rec import SS4Rec
-from models.ss4rec.batches import Batching, TrainingBatches
 from models.training import AdamW, EagerEpochs, GraphedEpochs, Rates, StepRule
+from models.windows import Batching, TrainingBatches
 from tests import synthetic
 
 STEADY = SS4RecSettings(

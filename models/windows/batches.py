@@ -13,9 +13,9 @@ import torch
 
 from models.recommender import IntArray, Sequences
 from models.sequences import Vocabulary, Windows, training_windows
-from models.ss4rec.kernels import Segments
-from models.ss4rec.packing import BatchPlan, plan_batches
 from models.training import Replicas
+from models.windows.packing import BatchPlan, plan_batches
+from models.windows.segments import Segments
 
 __all__ = ["Batch", "Batching", "TrainingBatches"]
 

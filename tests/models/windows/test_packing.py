@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.ss4rec.packing import plan_batches
+from models.windows.packing import plan_batches
 
 MANY_SHORT = np.array([200] + [50] * 999)
 

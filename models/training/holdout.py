@@ -2,58 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
 from configs.errors import TrainingError
 from models.recommender import IntArray, Requests
 from models.sequences import Vocabulary, histories
-from models.ss4rec.kernels import Backend, Segments
-from models.ss4rec.network import SS4RecNetwork
-from models.training import Replicas
+from models.training.distributed import Replicas
 
-__all__ = ["HoldoutRanking", "last_hidden"]
+__all__ = ["HoldoutRanking"]
 
 SCORES = {"cpu": 1 << 22, "cuda": 1 << 28}  # scores in memory at once
-TOKENS = {"cpu": 1 << 15, "cuda": 1 << 17}  # tokens processed at once
 NOT_FINITE = 0  # in place of the rank of a request with a score that is not finite
-
-
-def last_hidden(
-    network: SS4RecNetwork,
-    items: torch.Tensor,
-    intervals: torch.Tensor,
-    offsets: IntArray,
-    backend: Backend,
-    who: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Return the hidden state (R, width) after each request's last event, or zero if it has no events.
-
-    `offsets` (R + 1,) are on the host and split the tokens on the device. As many requests are processed at once as fit. `who`
-    (R, traits) has the codes that the network takes.
-    """
-    most = TOKENS[items.device.type]
-    hidden = torch.zeros(len(offsets) - 1, network.items.embedding_dim, device=items.device)
-    first = 0
-    while first < len(hidden):
-        last = int(np.searchsorted(offsets, offsets[first] + most, side="right")) - 1
-        last = min(max(last, first + 1), len(hidden))
-        begin, end = int(offsets[first]), int(offsets[last])
-        if end > begin:
-            cut = torch.from_numpy(offsets[first : last + 1] - begin).to(items.device)
-            some_who = None if who is None else who[first:last]
-            out = network(items[begin:end], intervals[begin:end], Segments.of(cut, end - begin), backend, some_who)
-            some = torch.diff(cut) > 0
-            hidden[first:last] = torch.where(some[:, None], out[(cut[1:] - 1).clamp_min(0)].float(), 0.0)
-        first = last
-    return hidden
+HiddenOf = Callable[[torch.Tensor, torch.Tensor, IntArray], torch.Tensor]
+"""Maps items (T,), intervals (T,) and offsets (R + 1,) on the host to the hidden states (R, H) after each request's last event."""
 
 
 class HoldoutRanking:
-    """The full ranking of `models.evaluation.ranking.rank_requests`, for SS4Rec only and with all inputs prepared once.
+    """The full ranking of `models.evaluation.ranking.rank_requests`, with all inputs prepared once.
 
-    Each replica ranks every count-th request, and the replicas share their ranks.
+    It is for networks whose scores are products of a hidden state and the items' vectors. Each replica ranks every count-th request,
+    and the replicas share their ranks.
     """
+
+    rows: IntArray
+    """The requests that this replica ranks."""
 
     def __init__(
         self,
@@ -62,19 +37,18 @@ class HoldoutRanking:
         cold_scores: torch.Tensor,
         max_length: int,
         *,
+        kind: str,
         mask_seen: bool,
-        who: IntArray | None = None,
         replicas: Replicas = Replicas(),  # noqa: B008
     ) -> None:
-        """`cold_scores` (n_items,) rank the requests without events. All inputs are put on their device."""
+        """`cold_scores` (n_items,) rank the requests without events. All inputs are put on their device. `kind` is named in errors."""
         device = cold_scores.device
-        self._rows = np.arange(replicas.rank, len(requests), replicas.count)
-        self._user_ids, self._replicas, self._device = requests.user_ids, replicas, device
-        own = requests.take(self._rows) if replicas.count > 1 else requests
+        self.rows = np.arange(replicas.rank, len(requests), replicas.count)
+        self._kind, self._user_ids, self._replicas, self._device = kind, requests.user_ids, replicas, device
+        own = requests.take(self.rows) if replicas.count > 1 else requests
         read = histories(own, vocabulary, max_length)
         self._items, self._intervals = read.items.to(device), read.intervals.to(device)
         self._offsets = read.offsets.numpy()
-        self._who = None if who is None else torch.from_numpy(who[self._rows]).to(device)
         self._cold = torch.from_numpy(np.diff(self._offsets) == 0).to(device)
         self._cold_scores = cold_scores.to(device)
         targets = vocabulary.indices(own.targets) - 1
@@ -88,29 +62,34 @@ class HoldoutRanking:
             self._seen = bounds, torch.from_numpy(np.stack([rows, columns[columns >= 0]])).to(device)
 
     @torch.no_grad()
-    def ranks(self, network: SS4RecNetwork, backend: Backend, miss: int) -> IntArray:
+    def ranks(self, hidden_of: HiddenOf, weight: torch.Tensor, miss: int) -> IntArray:
         """Return the rank (R,) of each target, from 1; ties count against it. `miss` if it cannot be recommended.
 
         Under autocast, the network computes in half precision. Its scores are products in float32 all the same, like those of
-        `SS4Rec.scores`: in half precision a tenth of the scores would tie with others.
+        `Recommender.scores`: in half precision a tenth of the scores would tie with others.
+
+        Args:
+            hidden_of: The network up to the hidden states.
+            weight: (n_items, H) vectors of the items.
+            miss: The rank of a target that is no item of the vocabulary, or is masked.
 
         Raises:
             TrainingError: if a score is NaN or infinite.
         """
-        hidden = last_hidden(network, self._items, self._intervals, self._offsets, backend, self._who)
+        hidden = hidden_of(self._items, self._intervals, self._offsets)
         with torch.autocast(self._device.type, enabled=False):
-            found = self._ranks_of(hidden, network.items.weight[1:], miss)
+            found = self._ranks_of(hidden, weight, miss)
         if self._replicas.count > 1:
             together = torch.zeros(len(self._user_ids), dtype=torch.int64, device=self._device)
-            together[torch.from_numpy(self._rows).to(self._device)] = found
+            together[torch.from_numpy(self.rows).to(self._device)] = found
             self._replicas.sum_(together)
             found = together
         ranks = found.cpu().numpy()
         bad = np.flatnonzero(ranks == NOT_FINITE)
         if len(bad):  # every replica sees it, and none waits for another
             raise TrainingError(
-                f"The scores of ss4rec for user {int(self._user_ids[bad[0]])} are not finite, so they cannot be ranked. Lower the "
-                "learning rate."
+                f"The scores of {self._kind} for user {int(self._user_ids[bad[0]])} are not finite, so they cannot be ranked. Lower "
+                "the learning rate."
             )
         return ranks
 

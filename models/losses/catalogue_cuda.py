@@ -5,9 +5,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.ss4rec.kernels.cuda import LOG2_E
-
 __all__ = ["softmax_gradient"]
+
+LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit(do_not_specialize=["items"])

@@ -157,7 +157,7 @@ def _on_cuda(
 ) -> Triple:
     import triton
 
-    from models.ss4rec.kernels.loss_cuda import softmax_gradient
+    from models.losses.catalogue_cuda import softmax_gradient
 
     count, items = len(hidden), len(weight)
     rows = max(1, min(count, CUDA_ELEMENTS // items))

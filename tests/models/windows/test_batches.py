@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from models.recommender import Sequences
 from models.sequences import Vocabulary
-from models.ss4rec.batches import Batch, Batching, TrainingBatches
 from models.training import Replicas
+from models.windows import Batch, Batching, TrainingBatches
 
 CPU = torch.device("cpu")
 LENGTHS = st.lists(st.integers(1, 23), min_size=1, max_size=8).filter(lambda lengths: max(lengths) > 1)
