@@ -9,7 +9,7 @@ from configs.kinds import register
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
-PLUGINS = {"sasrec": "sasrec_plugin", "my_itemknn": "itemknn_plugin"}
+PLUGINS = {"my_sasrec": "sasrec_plugin", "my_itemknn": "itemknn_plugin"}
 
 
 def use_examples() -> None:

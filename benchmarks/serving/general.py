@@ -116,12 +116,12 @@ def example() -> Iterator[ModelSpec]:
         installed = Path(site) / "sasrec_plugin-1.0.0.dist-info"
         installed.mkdir()
         (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: sasrec-plugin\nVersion: 1.0.0\n")
-        (installed / "entry_points.txt").write_text("[recsys.models]\nsasrec = sasrec_plugin:SPEC\n")
+        (installed / "entry_points.txt").write_text("[recsys.models]\nmy_sasrec = sasrec_plugin:SPEC\n")
         sys.path.append(site)
         os.environ["PYTHONPATH"] = os.pathsep.join(path for path in (before, site) if path)
         try:
             register([PLUGIN])
-            yield spec_of("sasrec")
+            yield spec_of("my_sasrec")
         finally:
             sys.path.remove(site)
             if before is None:
@@ -193,7 +193,7 @@ def _sasrec(items: int, seed: int, length: int) -> Recommender:
 
     from models.kinds import recommender_class
 
-    spec = spec_of("sasrec")
+    spec = spec_of("my_sasrec")
     model: Any = recommender_class(spec)(spec.settings.model_validate({"max_length": length}))
     catalogue, train = drawn_events(items, seed)
     torch.manual_seed(seed)

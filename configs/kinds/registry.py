@@ -41,6 +41,11 @@ BUILT_IN = {
     "itemknn": "models.itemknn:SPEC",
     "ease": "models.ease:SPEC",
     "biased_mf": "models.biased_mf:SPEC",
+    "sasrec": "models.transformers:SASREC",
+    "gsasrec": "models.transformers:GSASREC",
+    "esasrec": "models.transformers:ESASREC",
+    "hstu": "models.transformers:HSTU_SPEC",
+    "lrurec": "models.transformers:LRUREC",
     "recbole": "models.recbole_bridge:SPEC",
 }
 """Where the spec of each kind of this project is. Its package names it too; everything else asks this registry."""

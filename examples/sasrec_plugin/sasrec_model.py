@@ -32,7 +32,7 @@ class Network(nn.Module):
 
 
 class SASRec(Recommender):
-    name, sequential = "sasrec", True
+    name, sequential = "my_sasrec", True
 
     def __init__(self, settings: SASRecSettings, device="auto"):
         self._settings, self._device = settings, torch.device(training.resolve_device(device))

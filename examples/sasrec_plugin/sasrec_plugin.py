@@ -30,10 +30,10 @@ class SASRecSettings(Settings):
 
 
 SPEC = ModelSpec(
-    kind="sasrec",
+    kind="my_sasrec",
     settings=SASRecSettings,
     recommender="sasrec_model:SASRec",
-    label="SASRec",
+    label="My SASRec",
     space={
         "width": Parameter(choices=(32, 64, 128)),
         "blocks": Parameter(low=1, high=3),

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from configs.annotations import models_in
 from configs.base import MOST_S, Settings
 from configs.errors import SettingsError
+from configs.kinds import registered_kinds
 from configs.loading import load_settings
 from configs.runpod import RunPodSettings
 from configs.serving import ExperimentFile, KeyFile, RuleFile
@@ -25,7 +26,8 @@ from flows.cli.options import models
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("configs", "flows", "infra", "models", "serving", "tasks")
-FILES: list[type[BaseModel]] = [*models(), RuleFile, ExperimentFile, KeyFile, RunPodSettings]
+KINDS = [spec.settings for spec in registered_kinds().values()]
+FILES: list[type[BaseModel]] = [*models(), *KINDS, RuleFile, ExperimentFile, KeyFile, RunPodSettings]
 RECORDED = "the whole record goes into the lineage of a version (tasks/gate/publication.py), and `recsys config show` prints it"
 SHOWING = ("ServingSettings", "DemoSettings")
 CHOOSES = "pydantic chooses the class of a rule by it, and serving/reranking/masks.py acts by the class"

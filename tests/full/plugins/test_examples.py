@@ -27,7 +27,7 @@ from tests.ports import reserved_port
 
 pytestmark = pytest.mark.full
 SETTINGS: dict[str, dict[str, Any]] = {
-    "sasrec": {
+    "my_sasrec": {
         "width": 32,
         "blocks": 1,
         "max_length": 8,
@@ -38,7 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "my_itemknn": {"neighbours": 6, "shrink": 0},
 }
-SEARCHED = {"sasrec": {"dropout": {"choices": [0.1, 0.3]}}, "my_itemknn": {"neighbours": {"choices": [5, 20]}}}
+SEARCHED = {"my_sasrec": {"dropout": {"choices": [0.1, 0.3]}}, "my_itemknn": {"neighbours": {"choices": [5, 20]}}}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ def _answers(address: str) -> bool:
 
 
 @pytest.fixture(
-    scope="module", params=["sasrec", *(pytest.param(kind, marks=pytest.mark.nightly) for kind in PLUGINS if kind != "sasrec")]
+    scope="module",
+    params=["my_sasrec", *(pytest.param(kind, marks=pytest.mark.nightly) for kind in PLUGINS if kind != "my_sasrec")],
 )
 def user(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> User:
     """Install the plugin, and nothing else, into a fresh folder without the network. Then retrain with it."""

@@ -28,7 +28,7 @@ from tests.serving.versions import START
 from tests.tasks.stored import small_split
 
 STATE = StateSettings(events=50)
-SETTINGS: dict[str, dict[str, Any]] = {"sasrec": {"width": 8, "max_length": 6, "max_epochs": 2}, "my_itemknn": {}}
+SETTINGS: dict[str, dict[str, Any]] = {"my_sasrec": {"width": 8, "max_length": 6, "max_epochs": 2}, "my_itemknn": {}}
 
 
 def version(folder: Path, kind: str) -> tuple[Recommender, ServedModel]:
@@ -50,7 +50,7 @@ def loaded(folder: Path) -> ServedModel:
     return ServedModel.load(folder, "v1", 1, STATE.events)
 
 
-@pytest.fixture(scope="module", params=["sasrec", "my_itemknn"])
+@pytest.fixture(scope="module", params=["my_sasrec", "my_itemknn"])
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recommender, ServedModel, Path]:
     folder = tmp_path_factory.mktemp(request.param)
     return *version(folder, request.param), folder

@@ -99,7 +99,7 @@ def test_a_kind_that_hangs_is_ended_and_the_finding_says_where() -> None:
 @pytest.mark.parametrize("kind", PLUGINS)
 def test_the_examples_keep_every_promise(kind: str) -> None:
     use_examples()
-    given = {"max_epochs": 2} if kind == "sasrec" else {}
+    given = {"max_epochs": 2} if kind == "my_sasrec" else {}
     found = check_kind(spec_of(kind), given, 600)
     assert [each for each in found if not each.ok] == [] and len(found) > 15
 
@@ -112,6 +112,7 @@ def test_the_examples_keep_every_promise(kind: str) -> None:
         ("ncf", {"max_epochs": 1, "device": "cpu"}),
         ("ss4rec", {"max_epochs": 1, "device": "cpu", "width": 16, "blocks": 1}),
         ("recbole", {"model": "BPR", "max_epochs": 2, "device": "cpu"}),
+        ("hstu", {"max_epochs": 2, "device": "cpu", "width": 16, "max_length": 8, "interval_embedding": True}),
     ],
 )
 def test_the_kinds_of_this_project_keep_every_promise(kind: str, given: dict[str, object]) -> None:

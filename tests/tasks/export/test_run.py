@@ -78,15 +78,15 @@ def test_the_best_items_of_all_users_equal_a_servers_answers(seen: str, made: Ma
 
 def test_the_best_items_of_a_plugins_model_equal_a_servers_answers(made: Made) -> None:
     use_examples()
-    spec = spec_of("sasrec")
+    spec = spec_of("my_sasrec")
     parts = split(EVENTS.assign(row=np.arange(len(EVENTS))), made.settings.evaluation)
     model = recommender_class(spec)(spec.settings(max_length=6, width=8, heads=1, blocks=1, max_epochs=1))
     model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=True)
     folder = made.root / "plugin"
     model.save(folder)
-    ref = made.sealed(folder, "sasrec")
+    ref = made.sealed(folder, "my_sasrec")
     found = made.export(ref, parts=["top_k", "program"], seen="hide")
-    assert found.left_out == {"program": "A model of the kind sasrec cannot be exported as a program."}
+    assert found.left_out == {"program": "A model of the kind my_sasrec cannot be exported as a program."}
     table, expected = made.read(found, "top_k"), served_answers(made, "hide", "plugin")
     for user, own in table.groupby("user_id"):
         answer = expected[int(user)]  # type: ignore[call-overload]

@@ -1,0 +1,182 @@
+"""Any network of this package as a `Recommender`: one pass over a window predicts every position at once.
+
+Windows, order of ties, losses, optimizer, averaging of weights, early stopping by a ranking in float32, collapse and checkpoints
+are those of SS4Rec.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from configs.errors import TrainingError
+from models.evaluation import MISS, metrics, popularity_level
+from models.intervals import refuse_milliseconds
+from models.losses import NextItemLoss
+from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
+from models.sequences import Vocabulary, histories
+from models.training import (
+    AdamW,
+    Checkpoints,
+    EagerEpochs,
+    HoldoutRanking,
+    Learner,
+    Rates,
+    Schedule,
+    StepRule,
+    autocast,
+    half_type,
+    read_model,
+    resolve_device,
+    write_model,
+)
+from models.training import train as run_training
+from models.transformers.last_hidden import last_hidden
+from models.transformers.network import ItemNetwork
+from models.transformers.settings import SequenceSettings
+from models.windows import Batch, Batching, TrainingBatches
+
+__all__ = ["SequenceRecommender"]
+
+
+class SequenceRecommender(Recommender):
+    """A kind of this package. A request without known events is ranked by popularity in the train part."""
+
+    sequential = True
+    products = True
+    settings_type: ClassVar[type[SequenceSettings]]
+    network_type: ClassVar[type[ItemNetwork]]
+    reads_time: ClassVar[bool] = False
+    """Whether the network reads times even without the setting interval_embedding."""
+
+    def __init__(self, settings: SequenceSettings) -> None:
+        self._settings = settings
+        self._device = torch.device(resolve_device(settings.device))
+        self._take(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+        self._network: ItemNetwork | None = None
+
+    @property
+    def max_length(self) -> int:
+        return self._settings.max_length
+
+    @property
+    def network(self) -> ItemNetwork:
+        """The network. Raises TrainingError before `fit` or `load`."""
+        if self._network is None:
+            raise TrainingError(f"{self.name} has no weights yet: fit it or load a version.")
+        return self._network
+
+    def settings(self) -> dict[str, Any]:
+        return self._settings.model_dump(mode="json")
+
+    def fit(
+        self,
+        train: Sequences,
+        valid: Requests,
+        catalogue: IntArray,
+        *,
+        seed: int,
+        mask_seen: bool,
+        checkpoint_dir: Path | None = None,
+        on_epoch: OnEpoch | None = None,
+    ) -> FitReport:
+        settings, device, half = self._settings, self._device, half_type(self._settings.precision, self._device)
+        if self.reads_time or settings.interval_embedding:
+            refuse_milliseconds(train, self.name)
+        indices = Vocabulary(catalogue).indices(train.item_ids)
+        self._take(catalogue, np.bincount(indices, train.weights, minlength=len(catalogue) + 1)[1:])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._network = network = self._untrained().to(device)
+        optimizer = AdamW(network.parameters(), settings.learning_rate, settings.weight_decay)
+        tokens = max(settings.batch_tokens, settings.max_length)
+        batching = Batching(settings.max_length, tokens, seed, shuffle_ties=train.ties_drawn)
+        batches = TrainingBatches(train, self._vocabulary, batching, device=device)
+        rates = Rates(settings.learning_rate, settings.max_epochs, settings.warm_up, settings.schedule)
+        rule = StepRule(
+            settings.weight_averaging,
+            rates=(lambda epoch: rates.of_epoch(epoch, batches.steps(epoch))) if rates.vary else None,
+        )
+        loss = NextItemLoss(settings.loss, settings.negatives, settings.calibration, settings.label_smoothing)
+        holdout = HoldoutRanking(
+            valid, self._vocabulary, self._cold_scores(), settings.max_length, kind=self.name, mask_seen=mask_seen
+        )
+
+        def loss_of(batch: Batch) -> torch.Tensor:
+            with self._autocast():
+                padded = network(batch.segments.pad(batch.items), batch.segments.pad(batch.intervals))
+                hidden = batch.segments.unpad(padded)  # in float32 after a norm, also under autocast
+                return loss(hidden if half is None else hidden.to(half), network.item_vectors(), batch)
+
+        def hidden_of(items: torch.Tensor, seconds: torch.Tensor, offsets: IntArray) -> torch.Tensor:
+            return last_hidden(network, items, seconds, offsets, settings.max_length)
+
+        def validate() -> dict[str, float]:
+            with self._autocast():
+                return metrics(holdout.ranks(hidden_of, network.item_vectors(), MISS), (10,))
+
+        return run_training(
+            Learner(network, optimizer, EagerEpochs(network, optimizer, batches.eager, loss_of, rule)),
+            validate,
+            Schedule(
+                settings.max_epochs,
+                settings.patience,
+                popularity=popularity_level(train, valid, catalogue, mask_seen=mask_seen),
+            ),
+            seed=seed,
+            checkpoints=Checkpoints.of(checkpoint_dir, self, train, valid, seed, mask_seen=mask_seen),
+            on_epoch=on_epoch,
+        )
+
+    @torch.no_grad()
+    def scores(self, requests: Requests) -> torch.Tensor:
+        hidden, known = self._hidden(requests)
+        scores = hidden @ self.item_vectors().T
+        return torch.where(known[:, None], scores, self._cold_scores())
+
+    def item_vectors(self) -> torch.Tensor:
+        return self.network.item_vectors().detach().float()
+
+    @torch.no_grad()
+    def user_vectors(self, requests: Requests) -> torch.Tensor:
+        """Return the hidden states (R, H) after the latest `max_length` events. They are zero without known events."""
+        return self._hidden(requests)[0]
+
+    def _hidden(self, requests: Requests) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the hidden states (R, H), and which requests have known events (R,)."""
+        network, most = self.network.eval(), self._settings.max_length
+        read = histories(requests, self._vocabulary, most)
+        items, seconds = read.items.to(self._device), read.intervals.to(self._device)
+        with self._autocast():
+            hidden = last_hidden(network, items, seconds, read.offsets.numpy(), most)
+        return hidden, (torch.diff(read.offsets) > 0).to(self._device)
+
+    def save(self, folder: Path) -> None:
+        write_model(folder, self, self.network.state_dict(), {"train_events": self._counts})
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Self:
+        saved = read_model(folder)
+        model = cls(cls.settings_type(**saved.settings | {"device": device}))
+        model._take(saved.catalogue, saved.items["train_events"].to_numpy())
+        model._network = model._untrained()
+        model._network.load_state_dict(saved.tensors)
+        model._network.to(model._device).eval()
+        return model
+
+    def _take(self, catalogue: IntArray, counts: npt.NDArray[Any]) -> None:
+        """Take the items, and how many train events each has, or the sum of their weights."""
+        self.catalogue, self._vocabulary, self._counts = catalogue, Vocabulary(catalogue), counts
+
+    def _untrained(self) -> ItemNetwork:
+        return self.network_type(len(self.catalogue), self._settings)
+
+    def _cold_scores(self) -> torch.Tensor:
+        return torch.from_numpy(self._counts).float().log1p().to(self._device)
+
+    def _autocast(self) -> torch.autocast:
+        return autocast(half_type(self._settings.precision, self._device), self._device)
