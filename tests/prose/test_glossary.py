@@ -14,7 +14,7 @@ GENERAL = """
     PNG RAM SHA SQL SSD SVG TLS TOML UI URL URLs USD UTC UTF UUID UUIDs VPN YAML CHANGELOG CONTRIBUTING README SECURITY
 """
 """Abbreviations that a reader of any technical page knows, and names of files."""
-NAMES = "AMD ARM BPR EPYC GRU H200 KDD KMS NVIDIA S3 VLDB WWW"
+NAMES = "AMD ARM BPR EPYC GRU H200 HSTU KDD KMS NVIDIA S3 VLDB WWW"
 """Names of products, services, models of others, and places of publication."""
 JARGON = {
     "anchor": "anchor", "arms?": "arm", "baselines?": "baseline", "candidates?": "candidate", "challengers?": "challenger",
