@@ -71,7 +71,7 @@ class HoldoutRanking:
         Args:
             hidden_of: The network up to the hidden states.
             weight: (n_items, H) vectors of the items.
-            miss: The rank of a target that is no item of the vocabulary, or is masked.
+            miss: The rank of a target that the vocabulary lacks, or that is masked.
 
         Raises:
             TrainingError: if a score is NaN or infinite.

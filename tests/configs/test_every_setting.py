@@ -33,6 +33,7 @@ SHOWING = ("ServingSettings", "DemoSettings")
 CHOOSES = "pydantic chooses the class of a rule by it, and serving/reranking/masks.py acts by the class"
 USED_AS_A_WHOLE: dict[tuple[str, str], str] = {
     **{("SearchOrigin", name): RECORDED for name in SearchOrigin.model_fields},
+    ("RecBoleSettings", "options"): "models/recbole_bridge/model.py passes them to RecBole as they are",
     ("SS4RecSettings", "replicas"): "models/loading.py reads it of every kind whose spec is replicated",
     **{(model, "plugins"): "configs/kinds/registry.py registers them as soon as they are read" for model in SHOWING},
     **{(rule, "action"): CHOOSES for rule in ("Exclude", "Boost", "Pin")},
