@@ -159,7 +159,7 @@ def estimate(
     set_: Set = None,
     json_file: Json = None,
 ) -> None:
-    """Estimate what a version would have earned, before users are served by it.
+    """Estimate what a version would earn, before it is shown.
 
     The version answers as a shadow. What users did with the lists that were shown is weighted by the probability of showing each item (`exploration`, or `propensities` of an experiment).
 

@@ -54,7 +54,9 @@ def add(
 
 @app.command("list")
 def list_(keys: Keys, json_file: Json = None) -> None:
-    """List the keys by name. The beginning of the SHA-256 tells keys of one name apart.
+    """List the keys by name.
+
+    The beginning of the SHA-256 tells keys of one name apart.
 
     Example: recsys key list --keys keys.yaml
     """
@@ -79,7 +81,9 @@ def remove(
     keys: Keys,
     sha256: Annotated[str | None, typer.Option(help="Beginning of the key's SHA-256. By default, all keys of the name.")] = None,
 ) -> None:
-    """Remove keys. Running servers refuse them within seconds.
+    """Remove keys of a client.
+
+    Running servers refuse them within seconds.
 
     Example: recsys key remove shop --keys keys.yaml
     """
