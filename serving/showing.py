@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -9,7 +10,7 @@ from random import Random
 
 from configs.serving import Exploration
 from serving.engine import Answer, Batcher, Models, RecommendJob
-from serving.experiments import Assignment, Experiments, Exposure, ExposureSink, chances, explored, mixed
+from serving.experiments import Assignment, Experiments, Exposure, ExposureSink, chances, explored, mixed, team_draft
 from serving.reranking import Rules
 
 __all__ = ["Showing"]
@@ -44,8 +45,13 @@ class Showing:
         self._models, self._rules, self._experiments = models, rules, experiments
         self._rng = rng or Random()
 
-    async def answer(self, job: RecommendJob) -> Answer:
-        """Return the list to show to the job's user, who is known."""
+    async def answer(self, job: RecommendJob, *, seen: bool = True) -> Answer:
+        """Return the list to show to the job's user, who is known. If nobody sees it, it is neither drawn nor logged."""
+        if job.assignment.against is not None:
+            return await self._interleaved(job, job.assignment.against, seen=seen)
+        if not seen:
+            found: Answer = await self._batcher.submit(job)
+            return found
         user = _user(job)
         exploration = None if job.named else self._experiments().exploring(user)
         wide = job if exploration is None else replace(job, k=max(job.k, exploration.pool))
@@ -57,6 +63,31 @@ class Showing:
         if not self._ask_other_arms(wide, job, answer, own, exploration):
             self._log(job, answer, own)
         self._ask_shadows(job, user)
+        return answer
+
+    async def _interleaved(self, job: RecommendJob, against: str, *, seen: bool) -> Answer:
+        """Return a list that two versions drafted in turn, or the control's if the other one cannot answer."""
+        assigned = job.assignment
+        own, other = await asyncio.gather(
+            self._batcher.submit(job),
+            self._batcher.submit(replace(job, assignment=Assignment(against))),
+            return_exceptions=True,
+        )
+        if isinstance(own, BaseException):
+            raise own
+        control: Answer = own
+        if not isinstance(other, Answer) or not assigned.covers(control.version) or not Assignment(against).covers(other.version):
+            if seen:
+                self._sink.write(_exposure(replace(job, assignment=Assignment(assigned.version)), control))
+            return control
+        rankings = (control.items, other.items)
+        drafted = team_draft(_ids(control), _ids(other), job.k, self._rng)
+        answer = replace(control, items=[rankings[team][place] for team, place in drafted])
+        if seen:
+            exposure = _exposure(job, answer)
+            teams = [assigned.teams[team] for team, _ in drafted]
+            self._sink.write(replace(exposure, version=f"{control.version}+{other.version}", teams=teams))
+            self._ask_shadows(job, _user(job))
         return answer
 
     def _pinned(self, ranking: Answer) -> set[int]:

@@ -154,10 +154,10 @@ class ServingWorker:
             or job.preview
             or job.time.is_hypothetical(self.settings.limits.future_s)
         )
-        if self._showing is None or unseen:
+        if self._showing is None or job.user is None:
             answer: Answer = await self.batcher.submit(job)
         else:
-            answer = await self._showing.answer(job)
+            answer = await self._showing.answer(job, seen=not unseen)
         self.metrics.answers.labels(self.metrics.role_of(answer.version), answer.source).inc()
         if answer.last_event is not None:
             self.metrics.state_age.observe(max(job.time.at - answer.last_event, 0))

@@ -90,6 +90,9 @@ class Experiment(Settings):
 
     name: Name
     """Name of the experiment."""
+    kind: Literal["split", "interleaving"] = "split"
+    """`split`: each user is served by one arm. `interleaving`: each user of the slice sees lists that the versions of two arms drafted
+    in turn, and the analysis says which version's items users prefer. That takes fewer users."""
     arms: tuple[Arm, ...] = Field(min_length=2)
     """Arms of the experiment. The first one is the control."""
     users: tuple[Share, Share] = (0.0, 1.0)
@@ -110,6 +113,8 @@ class Experiment(Settings):
     def revision(self) -> str:
         """Digest (8 hex digits) of everything that affects assignment. Exposures of different revisions are never combined."""
         assigned = [self.salt or self.name, *[[arm.name, arm.version, arm.share] for arm in self.arms]]
+        if self.kind != "split":
+            assigned.append(self.kind)
         return hashlib.sha256(json.dumps(assigned).encode()).hexdigest()[:8]
 
     @property
@@ -123,6 +128,8 @@ class Experiment(Settings):
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):
             raise ValueError(f"{self.name} has two arms with the same name: {', '.join(names)}")
+        if self.kind == "interleaving" and len(self.arms) != 2:
+            raise ValueError(f"{self.name} interleaves {len(self.arms)} arms: give it two")
         if self.users[0] >= self.users[1]:
             raise ValueError(f"users of {self.name} go from {self.users[0]:g} to {self.users[1]:g}: this slice contains nobody")
         return self

@@ -4,7 +4,7 @@ from .off_policy import OffPolicyEstimate, UserSums, off_policy_estimates
 from .protocol import ORDERINGS, REPEATED, Ordering, Split, exact_order, k_core, masks_seen, split
 from .ranking import MISS, FloatArray, Ranking, metrics, per_request, per_request_metrics, rank_requests, slices
 from .ratings import rating_errors, rating_intervals
-from .sequential import ArmComparison, Path, compare_arms, ratio_mismatch
+from .sequential import ArmComparison, Path, compare_arms, compare_pairs, ratio_mismatch
 from .significance import (
     PairedTest,
     clustered_means,
@@ -31,6 +31,7 @@ __all__ = [
     "UserSums",
     "clustered_means",
     "compare_arms",
+    "compare_pairs",
     "confidence_interval",
     "confidence_intervals",
     "detectable_difference",

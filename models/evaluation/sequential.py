@@ -18,7 +18,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ArmComparison", "Path", "compare_arms", "difference_path", "mixture_precision", "ratio_mismatch", "ratio_of_means"]
+__all__ = [
+    "ArmComparison",
+    "Path",
+    "compare_arms",
+    "compare_pairs",
+    "difference_path",
+    "mixture_precision",
+    "ratio_mismatch",
+    "ratio_of_means",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -81,12 +90,17 @@ def difference_path(
         raise ValueError(f"values {values.shape} and treated {treated.shape} must be vectors of the same length")
     if not np.isfinite(values).all():
         raise ValueError("a value is not finite")
-    users = np.arange(1, len(values) + 1)
     one, zero = _running(values, treated), _running(values, ~treated)
     with np.errstate(invalid="ignore", divide="ignore"):
         difference = one.mean - zero.mean
         error = np.sqrt(one.variance / one.count + zero.variance / zero.count)
     looked = (one.count >= max(least, 2)) & (zero.count >= max(least, 2)) & (error > 0)
+    return _path(difference, error, looked, alpha=alpha, tuned_users=tuned_users)
+
+
+def _path(difference: FloatArray, error: FloatArray, looked: npt.NDArray[np.bool_], *, alpha: float, tuned_users: int) -> Path:
+    """Return the path of a difference with a standard error, tested where `looked` is true. All arrays are (n,)."""
+    users = np.arange(1, len(difference) + 1)
     u: FloatArray = users * np.float64(mixture_precision(tuned_users, alpha))
     width = _boundary(u, alpha) * error
     z = np.divide(difference, error, out=np.zeros_like(users, np.float64), where=looked)
@@ -136,6 +150,48 @@ def compare_arms(
             lift=difference / control if control > 0 else None,
             lift_low=None if bounds[0] is None else bounds[0] - 1,
             lift_high=None if bounds[1] is None else bounds[1] - 1,
+            decided_at=int(path.users[outside[0]]) if len(outside) else None,
+        ),
+        path,
+    )
+
+
+def compare_pairs(
+    control: FloatArray, treated: FloatArray, *, alpha: float, tuned_users: int, least: int = 100
+) -> tuple[ArmComparison, Path]:
+    """Compare two values of the same users (n,), who saw both arms at once, and return the path that led there.
+
+    Raises:
+        ValueError: if there are no users, the lengths differ or a value is not finite.
+    """
+    if control.shape != treated.shape or control.ndim != 1 or not len(control):
+        raise ValueError(f"control {control.shape} and treated {treated.shape} must be vectors of the same length, above 0")
+    differences = np.asarray(treated - control, np.float64)
+    if not np.isfinite(differences).all():
+        raise ValueError("a value is not finite")
+    running = _running(differences, np.ones(len(differences), bool))
+    with np.errstate(invalid="ignore"):
+        error = np.sqrt(running.variance / running.count)
+    looked = (running.count >= max(least, 2)) & (error > 0)
+    path = _path(running.mean, error, looked, alpha=alpha, tuned_users=tuned_users)
+    difference, mean = float(differences.mean()), float(control.mean())
+    fixed = _normal_quantile(1 - alpha / 2) * float(error[-1]) if np.isfinite(error[-1]) else math.inf
+    outside = np.flatnonzero((path.low > 0) | (path.high < 0))
+    return (
+        ArmComparison(
+            control_users=len(differences),
+            treated_users=len(differences),
+            control_mean=mean,
+            treated_mean=float(treated.mean()),
+            difference=difference,
+            low=float(path.low[-1]),
+            high=float(path.high[-1]),
+            fixed_low=difference - fixed,
+            fixed_high=difference + fixed,
+            p_value=float(path.p_value[-1]),
+            lift=difference / mean if mean > 0 else None,
+            lift_low=None,
+            lift_high=None,
             decided_at=int(path.users[outside[0]]) if len(outside) else None,
         ),
         path,

@@ -3,6 +3,7 @@ from .erasing import is_erased, logged_exposures, rewrite_logs
 from .exploration import chances, explored, mixed
 from .exposure_log import ExposureLog
 from .exposures import LATEST, Exposure, ExposureSink, read_exposures, stored_exposures, waiting_exposures
+from .interleaving import team_draft
 from .off_policy import OffPolicyReport, estimate_rows, report_off_policy
 from .outcome_log import Outcome, OutcomeLog
 from .outcomes import all_outcomes, read_outcomes, stored_outcomes, waiting_outcomes
@@ -38,6 +39,7 @@ __all__ = [
     "rewrite_logs",
     "stored_exposures",
     "stored_outcomes",
+    "team_draft",
     "versus_rows",
     "waiting_exposures",
     "waiting_outcomes",

@@ -16,7 +16,9 @@ from configs.loading import read_settings_file, settings_in
 from configs.serving import CHAMPION, Experiment, ExperimentFile, Exploration
 from serving.watched_file import WatchedFile
 
-__all__ = ["Assignment", "Experiments", "place_of"]
+__all__ = ["INTERLEAVED", "Assignment", "Experiments", "place_of"]
+
+INTERLEAVED = "interleaved"  # arm of all users of an experiment that interleaves its arms
 
 UserId = int | str
 
@@ -37,6 +39,8 @@ class Assignment:
     revision: str | None = None  # of the experiment
     shadow: tuple[str, ...] = ()  # versions that also answer, but are not shown
     share: float = 1.0  # of the experiment's users who are in the arm
+    against: str | None = None  # version that `version` is interleaved with
+    teams: tuple[str, ...] = ()  # names of the arms of these two versions
     others: tuple[tuple[str, float], ...] = ()  # versions and shares of the other arms, if they answer for the propensities
 
     def covers(self, version: str) -> bool:
@@ -60,6 +64,12 @@ class _Running:
     def assignment(self, number: int, shadow: tuple[str, ...]) -> Assignment:
         """Return the assignment of users in an arm."""
         experiment = self.experiment
+        if experiment.kind == "interleaving":
+            one, other = experiment.arms
+            teams = (one.name, other.name)
+            return Assignment(
+                one.version, experiment.name, INTERLEAVED, self.revision, shadow, against=other.version, teams=teams
+            )
         arm, shares = experiment.arms[number], experiment.shares
         others: tuple[tuple[str, float], ...] = ()
         if experiment.propensities:
@@ -68,7 +78,7 @@ class _Running:
                 for place, (each, share) in enumerate(zip(experiment.arms, shares, strict=True))
                 if place != number
             )
-        return Assignment(arm.version, experiment.name, arm.name, self.revision, shadow, shares[number], others)
+        return Assignment(arm.version, experiment.name, arm.name, self.revision, shadow, shares[number], others=others)
 
 
 class Experiments:

@@ -34,6 +34,9 @@ class Exposure:
     revision: str | None = None
     shadow: bool = False
     propensities: Sequence[float] | None = None  # probability with which each item is shown; None if each is 1
+    teams: Sequence[
+        str
+    ] = ()  # arm that drafted each item of an interleaved list, whose version is that of both arms, joined by +
     others: Sequence[tuple[int | str, float]] = ()  # items that could have been shown too, with their probabilities
 
 

@@ -16,10 +16,11 @@ import pandas as pd
 
 from configs.errors import SourceError
 from configs.serving import AnalysisSettings, Experiment
-from models.evaluation import ArmComparison, compare_arms
+from models.evaluation import ArmComparison, compare_arms, compare_pairs
 from models.evaluation import Path as Course
 from serving.experiments.attribution import credited_outcomes, of_kinds
 from serving.experiments.exposures import Exposure
+from serving.experiments.interleaving import team_credits
 from serving.experiments.validity import Check, checks_of, crossed_users
 
 __all__ = ["ArmResult", "ExperimentReport", "ShadowResult", "Versus", "report_experiment"]
@@ -120,11 +121,14 @@ def report_experiment(
     values = _values(credited, counted, analysis)
     checks = checks_of(experiment, now, logged, users, crossed, outcomes)
     trusted = all(check.passed for check in checks)
-    arms = [
-        _arm(experiment, place, now, users, counted, values, credited["user"].map(counted["arm"]))
-        for place in range(len(experiment.arms))
-    ]
-    versus = [_versus(experiment, arm.name, counted, values, trusted) for arm in experiment.arms[1:]]
+    if experiment.kind == "interleaving":
+        arms, versus = _interleaved(experiment, now, users, counted, credited, trusted)
+    else:
+        arms = [
+            _arm(experiment, place, now, users, counted, values, credited["user"].map(counted["arm"]))
+            for place in range(len(experiment.arms))
+        ]
+        versus = [_versus(experiment, arm.name, counted, values, trusted) for arm in experiment.arms[1:]]
     return ExperimentReport(
         experiment=experiment.name,
         revision=experiment.revision,
@@ -135,7 +139,7 @@ def report_experiment(
         first=None if now.empty else int(now["time"].min()),
         last=None if now.empty else int(now["time"].max()),
         exposures=len(now),
-        outcome=_in_words(analysis),
+        outcome=_in_words(experiment),
         alpha=analysis.alpha,
         control=experiment.arms[0].name,
         checks=checks,
@@ -147,10 +151,10 @@ def report_experiment(
 
 def _tables(experiment: Experiment, exposures: Iterable[Exposure]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Return the exposures of the experiment, what shadow versions would have shown, and all exposures to users."""
-    columns = ["time", "user", "request", "version", "items", "arm", "revision"]
+    columns = ["time", "user", "request", "version", "items", "arm", "revision", "teams"]
     shown, shadows, logged = [], [], []
     for each in exposures:
-        row = (each.time, str(each.user), each.request, each.version, list(each.items), each.arm, each.revision)
+        row = (each.time, str(each.user), each.request, each.version, list(each.items), each.arm, each.revision, list(each.teams))
         if each.shadow:
             shadows.append(row)
             continue
@@ -226,6 +230,42 @@ def _versus(experiment: Experiment, arm: str, counted: pd.DataFrame, values: pd.
     return Versus(arm, _verdict(comparison, trusted), comparison, _thinned(course))
 
 
+def _interleaved(
+    experiment: Experiment,
+    now: pd.DataFrame,
+    users: pd.DataFrame,
+    counted: pd.DataFrame,
+    credited: pd.DataFrame,
+    trusted: bool,
+) -> tuple[list[ArmResult], list[Versus]]:
+    """Return what users did with the items of each arm, in lists that both arms drafted."""
+    analysis, names = experiment.analysis, [arm.name for arm in experiment.arms]
+    credits = team_credits(credited, now, names, analysis).reindex(counted.index, fill_value=0.0)
+    versions = [version.split("+") for version in now["version"].unique()]
+    arms = [
+        ArmResult(
+            name=name,
+            versions=sorted({pair[place] for pair in versions if len(pair) == len(names)}),
+            share=1 / len(names),
+            exposed=len(users),
+            users=len(counted),
+            outcomes=int((credits[name] > 0).sum()) if analysis.outcome == "value" else int(credits[name].sum()),
+            mean=float(credits[name].mean()) if len(counted) else None,
+        )
+        for place, name in enumerate(names)
+    ]
+    if not len(counted):
+        return arms, [Versus(names[1], "too early" if trusted else "not to be believed", None, {})]
+    comparison, course = compare_pairs(
+        credits[names[0]].to_numpy(np.float64),
+        credits[names[1]].to_numpy(np.float64),
+        alpha=analysis.alpha,
+        tuned_users=analysis.tuned_users,
+        least=analysis.min_users,
+    )
+    return arms, [Versus(names[1], _verdict(comparison, trusted), comparison, _thinned(course))]
+
+
 def _verdict(comparison: ArmComparison, trusted: bool) -> Verdict:
     if not trusted:
         return "not to be believed"
@@ -296,12 +336,15 @@ def _between(found: ArmComparison) -> str:
     return f" ({found.lift_low:+.1%} to {found.lift_high:+.1%})"
 
 
-def _in_words(analysis: AnalysisSettings) -> str:
+def _in_words(experiment: Experiment) -> str:
+    analysis = experiment.analysis
     kinds = f" ({' or '.join(analysis.kinds)})" if analysis.kinds else ""
     days = f"{analysis.horizon_s / 86_400:g} days after the first exposure"
     which = (
         f"on items shown in the {analysis.window_s / 3600:g} hours before" if analysis.attribution == "shown" else "of any kind"
     )
+    if analysis.outcome == "conversion" and experiment.kind == "interleaving":
+        return f"items of an arm with an outcome{kinds} per user, within {days}"
     if analysis.outcome == "conversion":
         return f"share of users with an outcome{kinds} {which}, within {days}"
     capped = f", at most {analysis.value_cap:g} per user" if analysis.value_cap is not None else ""

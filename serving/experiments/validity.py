@@ -51,9 +51,14 @@ def checks_of(
         outcomes: Outcomes as returned by `read_outcomes`.
     """
     analysis = experiment.analysis
-    counts = [int((users["arm"] == arm.name).sum()) for arm in experiment.arms]
-    p = ratio_mismatch(counts, experiment.shares)
-    expected = [share * sum(counts) for share in experiment.shares]
+    interleaved = experiment.kind == "interleaving"
+    if interleaved:  # a coin decides which arm drafts first
+        first = now["teams"].str[0]
+        counts, shares = [int((first == arm.name).sum()) for arm in experiment.arms], (0.5, 0.5)
+    else:
+        counts, shares = [int((users["arm"] == arm.name).sum()) for arm in experiment.arms], experiment.shares
+    p = ratio_mismatch(counts, shares)
+    expected = [share * sum(counts) for share in shares]
     ratio = ", ".join(f"{a.name} {n:,} of {e:,.0f} expected" for a, n, e in zip(experiment.arms, counts, expected, strict=True))
     everyone = len(users) + len(crossed)
     crossed_share = len(crossed) / everyone if everyone else 0.0
@@ -62,7 +67,13 @@ def checks_of(
     joined, of, how = joined_outcomes(experiment, now, logged, outcomes)
     rate = joined / of if of else None
     return [
-        Check("sample ratio", p, f"p >= {analysis.mismatch_alpha:g}", p >= analysis.mismatch_alpha, f"users: {ratio}"),
+        Check(
+            "sample ratio",
+            p,
+            f"p >= {analysis.mismatch_alpha:g}",
+            p >= analysis.mismatch_alpha,
+            f"{'first places' if interleaved else 'users'}: {ratio}",
+        ),
         Check(
             "join rate",
             rate,

@@ -90,3 +90,20 @@ def test_a_preview_and_a_named_version_are_not_explored(root: tuple[Path, str, s
     assert not exposures and len({str(each["items"]) for each in previews}) == 1
     exposures, _ = shown(folder, text, 6, 1, version=first)
     assert {each.propensities for each in exposures} == {None} and len({tuple(each.items) for each in exposures}) == 1
+
+
+def test_interleaved_lists_name_the_arm_that_drafted_each_item(root: tuple[Path, str, str]) -> None:
+    folder, first, second = root
+    arms = f"[{{name: a, version: {first}}}, {{name: b, version: {second}}}]"
+    text = f"experiments: [{{name: both, kind: interleaving, arms: {arms}}}]"
+    exposures, answers = shown(folder, text, 8)
+    assert {each.version for each in exposures} == {f"{first}+{second}"} and {each.arm for each in exposures} == {"interleaved"}
+    for each, answer in zip(exposures, answers, strict=True):
+        assert [item["item_id"] for item in answer["items"]] == list(each.items) and len(set(each.items)) == 4
+        assert sorted(each.teams) == ["a", "a", "b", "b"] and answer["arm"] == "interleaved" and answer["version"] == first
+    exposures, answers = shown(folder, text, 3, preview=True)
+    assert not exposures and {answer["experiment"] for answer in answers} == {"both"}
+    exposures, answers = shown(folder, text.replace(second, "20200101T000000Z-0"), 3, 1)  # one cannot answer
+    assert {(each.version, each.experiment) for each in exposures} == {(first, None)} and not any(
+        each.teams for each in exposures
+    )
