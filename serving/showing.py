@@ -68,15 +68,14 @@ class Showing:
     async def _interleaved(self, job: RecommendJob, against: str, *, seen: bool) -> Answer:
         """Return a list that two versions drafted in turn, or the control's if the other one cannot answer."""
         assigned = job.assignment
-        own, other = await asyncio.gather(
-            self._batcher.submit(job),
-            self._batcher.submit(replace(job, assignment=Assignment(against))),
-            return_exceptions=True,
-        )
-        if isinstance(own, BaseException):
-            raise own
-        control: Answer = own
-        if not isinstance(other, Answer) or not assigned.covers(control.version) or not Assignment(against).covers(other.version):
+        asked = (job, replace(job, assignment=Assignment(against)))
+        found: list[Answer | BaseException] = await asyncio.gather(*map(self._batcher.submit, asked), return_exceptions=True)
+        control, other = found
+        if isinstance(control, BaseException):
+            raise control
+        if isinstance(other, BaseException) or not (
+            assigned.covers(control.version) and Assignment(against).covers(other.version)
+        ):
             if seen:
                 self._sink.write(_exposure(replace(job, assignment=Assignment(assigned.version)), control))
             return control

@@ -80,5 +80,5 @@ def team_credits(credited: pd.DataFrame, now: pd.DataFrame, names: Sequence[str]
     found = pd.concat(joined, ignore_index=True)
     if analysis.outcome == "conversion":
         found = found.drop_duplicates(["user", "item", "list"]).assign(value=1.0)
-    sums = found.groupby(["user", "teams"])["value"].sum().unstack(fill_value=0.0)
+    sums = found.groupby(["user", "teams"])["value"].sum().unstack(fill_value=0)
     return sums.reindex(columns=list(names), fill_value=0.0).clip(upper=analysis.value_cap)

@@ -54,7 +54,8 @@ def checks_of(
     interleaved = experiment.kind == "interleaving"
     if interleaved:  # a coin decides which arm drafts first
         first = now["teams"].str[0]
-        counts, shares = [int((first == arm.name).sum()) for arm in experiment.arms], (0.5, 0.5)
+        counts = [int((first == arm.name).sum()) for arm in experiment.arms]
+        shares: tuple[float, ...] = (0.5, 0.5)
     else:
         counts, shares = [int((users["arm"] == arm.name).sum()) for arm in experiment.arms], experiment.shares
     p = ratio_mismatch(counts, shares)
