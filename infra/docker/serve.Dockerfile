@@ -1,37 +1,57 @@
-# `recsys serve` and `recsys demo`, as two targets. The images contain no Prefect, RecBole, Evidently or CUDA.
+# `recsys serve` and `recsys demo`, as three targets. No image contains Prefect, RecBole, Evidently or CUDA.
+#   api         serves every kind with a serving form of its own (SS4Rec, NCF, popularity), without torch
+#   api-torch   serves every kind: the others run the model's own forward pass
+#   demo        explains answers with the model's own forward pass, so it has torch
+# `make images` builds them with Docker or buildah. By hand:
 #   docker build -f infra/docker/serve.Dockerfile --target api -t recsys-serve .
-#   docker build -f infra/docker/serve.Dockerfile --target demo -t recsys-demo .
-ARG PYTHON=3.11.13-slim-bookworm
+ARG BASE=docker.io/library/python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1
 
-FROM python:${PYTHON} AS build
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+FROM ${BASE} AS packages
+# An empty TORCH_INDEX takes torch from the index of pip's own configuration.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1
 WORKDIR /app
-RUN python -m venv /opt/venv
 COPY requirements requirements
-# The names are here, the versions in the lock file. torch comes without CUDA. numba runs the compiled recurrences.
-RUN /opt/venv/bin/pip install --index-url https://download.pytorch.org/whl/cpu --no-deps "$(grep '^torch==' requirements/core.txt)" \
-    && grep -v '^torch==' requirements/dev.txt > /tmp/lock.txt \
-    && /opt/venv/bin/pip install -c /tmp/lock.txt filelock fsspec jinja2 networkx sympy typing-extensions \
-    boto3 fastapi fastapi-swagger hiredis httptools httpx numba numpy pandas prometheus-client pyarrow pydantic pyyaml redis rich safetensors \
-    scipy typer uvicorn uvloop
+RUN python -m venv /opt/venv \
+    && /opt/venv/bin/pip install --no-deps -r requirements/serve.txt
+
+FROM packages AS packages-torch
+RUN /opt/venv/bin/pip install ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} --no-deps "$(grep '^torch==' requirements/demo.txt)" \
+    && grep -E '^(filelock|fsspec|jinja2|mpmath|networkx|scipy|sympy)==' requirements/demo.txt > /tmp/torch.txt \
+    && /opt/venv/bin/pip install --no-deps -r /tmp/torch.txt
+
+FROM packages-torch AS packages-demo
+RUN grep -v '^torch==' requirements/demo.txt > /tmp/demo.txt \
+    && /opt/venv/bin/pip install --no-deps -r /tmp/demo.txt
+
+FROM packages AS build
 COPY . .
-RUN /opt/venv/bin/pip install -c /tmp/lock.txt setuptools \
-    && /opt/venv/bin/pip install --no-deps --no-build-isolation -e . \
-    && /opt/venv/bin/python -m compileall -q configs flows infra models serving tasks
+RUN /opt/venv/bin/pip install --no-deps --no-build-isolation -e . && python infra/docker/strip_environment.py /opt/venv /app
 
-FROM build AS build-demo
-RUN /opt/venv/bin/pip install -c /tmp/lock.txt streamlit matplotlib
+FROM packages-torch AS build-torch
+COPY . .
+RUN /opt/venv/bin/pip install --no-deps --no-build-isolation -e . && python infra/docker/strip_environment.py /opt/venv /app
 
-FROM python:${PYTHON} AS base
+FROM packages-demo AS build-demo
+COPY . .
+RUN /opt/venv/bin/pip install --no-deps --no-build-isolation -e . && python infra/docker/strip_environment.py /opt/venv /app
+
+FROM ${BASE} AS base
 ARG COMMIT=""
 LABEL org.opencontainers.image.revision="${COMMIT}"
-RUN groupadd --gid 10001 recsys \
-    && useradd --uid 10001 --gid recsys --create-home recsys \
+# tini is process 1: it passes signals on and ends with its child, and orphans do not stay as zombies.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends tini=0.19.0-1* \
+    && rm -rf /var/lib/apt/lists/* /var/log/* /var/cache/* \
+    && groupadd --gid 10001 recsys \
+    && useradd --uid 10001 --gid recsys --home-dir /var/lib/recsys --no-log-init recsys \
     && install -d -o recsys -g recsys /var/lib/recsys
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 NUMBA_CACHE_DIR=/var/lib/recsys/numba
+# A process writes only to /var/lib/recsys and /tmp, so the root of the container can be read-only.
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 HOME=/var/lib/recsys \
+    NUMBA_CACHE_DIR=/var/lib/recsys/numba
 WORKDIR /var/lib/recsys
 USER 10001:10001
-ENTRYPOINT ["/app/infra/docker/with-secrets"]
+ENTRYPOINT ["/usr/bin/tini", "--", "/app/infra/docker/with-secrets"]
 
 FROM base AS demo
 LABEL org.opencontainers.image.title="movielens-recsys demo"
@@ -42,11 +62,18 @@ HEALTHCHECK --interval=15s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8501/_stcore/health', timeout=4)"]
 CMD ["recsys", "demo", "--set", "host=0.0.0.0"]
 
-FROM base AS api
-LABEL org.opencontainers.image.title="movielens-recsys serve"
-COPY --from=build /opt/venv /opt/venv
-COPY --from=build --chown=root:root /app /app
+FROM base AS api-base
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
 CMD ["recsys", "serve", "--set", "host=0.0.0.0"]
+
+FROM api-base AS api-torch
+LABEL org.opencontainers.image.title="movielens-recsys serve, with torch"
+COPY --from=build-torch /opt/venv /opt/venv
+COPY --from=build-torch --chown=root:root /app /app
+
+FROM api-base AS api
+LABEL org.opencontainers.image.title="movielens-recsys serve"
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build --chown=root:root /app /app

@@ -1,31 +1,41 @@
-# The Prefect server, the workers and `recsys setup`: the complete product on a CPU.
+# The Prefect server, the workers, `recsys setup` and every other command but the demo, on a CPU.
+# `make images` builds it with Docker or buildah. By hand:
 #   docker build -f infra/docker/worker.Dockerfile --build-arg COMMIT="$(git rev-parse HEAD)" -t recsys-worker .
-ARG PYTHON=3.11.13-slim-bookworm
+ARG BASE=docker.io/library/python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1
 
-FROM python:${PYTHON} AS build
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+FROM ${BASE} AS build
+# An empty TORCH_INDEX takes torch from the index of pip's own configuration.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1
 WORKDIR /app
-RUN python -m venv /opt/venv
-COPY requirements/core.txt requirements/core.txt
-# torch is installed first, without CUDA. The lock file has the exact version of every package, so nothing has to be resolved.
-RUN /opt/venv/bin/pip install --index-url https://download.pytorch.org/whl/cpu --no-deps "$(grep '^torch==' requirements/core.txt)" \
-    && grep -v '^torch==' requirements/core.txt > /tmp/core.txt \
-    && /opt/venv/bin/pip install --no-deps -r /tmp/core.txt
+COPY requirements requirements
+# torch is installed first, without CUDA. The lock file has the exact version of every package, so nothing has to be resolved. It has
+# the extras of commands that run on a worker: serving, tracking, Dask, and studies in PostgreSQL.
+RUN python -m venv /opt/venv \
+    && /opt/venv/bin/pip install ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} --no-deps "$(grep '^torch==' requirements/worker.txt)" \
+    && grep -v '^torch==' requirements/worker.txt > /tmp/worker.txt \
+    && /opt/venv/bin/pip install --no-deps -r /tmp/worker.txt
 COPY . .
 RUN /opt/venv/bin/pip install --no-deps --no-build-isolation -e . \
-    && /opt/venv/bin/python -m compileall -q configs flows infra models tasks
+    && python infra/docker/strip_environment.py /opt/venv /app
 
-FROM python:${PYTHON} AS worker
+FROM ${BASE} AS worker
 ARG COMMIT=""
 LABEL org.opencontainers.image.title="movielens-recsys worker" org.opencontainers.image.revision="${COMMIT}"
-RUN groupadd --gid 10001 recsys \
-    && useradd --uid 10001 --gid recsys --create-home recsys \
+# tini is process 1: it passes signals on and ends with its child, and orphans do not stay as zombies.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends tini=0.19.0-1* \
+    && rm -rf /var/lib/apt/lists/* /var/log/* /var/cache/* \
+    && groupadd --gid 10001 recsys \
+    && useradd --uid 10001 --gid recsys --home-dir /var/lib/recsys --no-log-init recsys \
     && install -d -o recsys -g recsys /var/lib/recsys
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build --chown=root:root /app /app
+# A process writes only to /var/lib/recsys and /tmp, so the root of the container can be read-only.
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 RECSYS_COMMIT=${COMMIT} \
+    HOME=/var/lib/recsys NUMBA_CACHE_DIR=/var/lib/recsys/numba \
     PREFECT_HOME=/var/lib/recsys/prefect PREFECT_SERVER_ANALYTICS_ENABLED=false
 WORKDIR /var/lib/recsys
 USER 10001:10001
-ENTRYPOINT ["/app/infra/docker/with-secrets"]
+ENTRYPOINT ["/usr/bin/tini", "--", "/app/infra/docker/with-secrets"]
 CMD ["recsys", "--help"]

@@ -1,4 +1,4 @@
-"""Serving needs none of the packages that only training needs."""
+"""Serving needs none of the packages that only training needs, and no package that its image lacks."""
 
 from __future__ import annotations
 
@@ -49,6 +49,41 @@ def test_a_process_that_cannot_import_torch_prefect_recbole_or_evidently_serves(
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {"loaded": [], "source": "state", "items": 10}
+
+
+IN_THE_IMAGE = """
+import importlib.metadata, re, sys
+from pathlib import Path
+
+names = {re.sub(r"[-_.]+", "-", name).lower() for name in re.findall(r"(?m)^([\\w.-]+)==", Path("requirements/serve.txt").read_text())}
+found = importlib.metadata.packages_distributions()
+missing = {top for top, owners in found.items() if not any(re.sub(r"[-_.]+", "-", owner).lower() in names for owner in owners)}
+missing -= {"configs", "flows", "infra", "models", "serving", "tasks"}
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in missing:
+            raise ModuleNotFoundError(f"{name} is not in the image")
+
+sys.meta_path.insert(0, Refuse())
+import flows.cli.main, flows.cli.serve, infra.storage.s3, serving.api.app, serving.run, serving.state
+import httptools, uvloop, uvicorn
+print(len(missing))
+"""
+
+
+def test_a_process_with_only_the_packages_of_its_image_starts_the_api_on_s3_and_redis() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", IN_THE_IMAGE],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 50, "nothing was refused"
 
 
 WITHOUT_TORCH = """
