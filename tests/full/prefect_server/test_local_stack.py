@@ -22,7 +22,7 @@ from infra.local_stack.stack import Running, local_stack
 from tests import synthetic
 from tests.doubles.live_prefect import request, wait_until
 from tests.flows.conftest import LEAN
-from tests.infra.test_production_files import expressions
+from tests.infra.test_production_files import exporter_metrics, expressions
 
 pytestmark = pytest.mark.full
 PLANTED = {
@@ -89,6 +89,7 @@ def test_a_deployed_retraining_is_served_by_both_replicas_and_one_of_them_may_di
     assert status(f"{stack.url('proxy')}/metrics") == 404, "the proxy shows the metrics to the world"
     served = request("GET", f"{stack.url('api-1')}/metrics").text
     asked = {name for expression in expressions() for name in re.findall(r"recsys_[a-z_]+", expression)}
+    asked -= set(exporter_metrics())  # tests/infra/exporter
     asked = {re.sub(r"_(bucket|sum|count|total)$", "", name) for name in asked}
     assert asked and asked <= {re.sub(r"_total$", "", name) for name in re.findall(r"(?m)^# TYPE (\S+) ", served)}
     with prefect(stack) as server:
