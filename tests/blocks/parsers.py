@@ -86,8 +86,21 @@ def _python(command: Command, folder: Path) -> None:
     module, arguments = command.words[2], list(command.words[3:])
     if importlib.util.find_spec(module) is None:
         raise Unfit(f"there is no module {module}")
-    if module.split(".")[0] in ("benchmarks", "infra", "tests"):
+    if module == "infra.backup":
+        _typer(module, arguments)
+    elif module.split(".")[0] in ("benchmarks", "infra", "tests"):
         _argparse(module, arguments)
+
+
+def _typer(module: str, arguments: list[str]) -> None:
+    """The first argument is one of the module's commands, which takes the others."""
+    commands = get_command(importlib.import_module(f"{module}.__main__").app).commands  # type: ignore[attr-defined]
+    if arguments[0] not in commands:
+        raise Unfit(f"{module} has no command {arguments[0]}")
+    try:
+        commands[arguments[0]].make_context(arguments[0], arguments[1:])
+    except Exception as error:
+        raise Unfit(f"{module} refuses it: {error}") from error
 
 
 class _Parsed(BaseException):
@@ -220,6 +233,8 @@ PROGRAMS: dict[str, Callable[[Command, Path], None]] = {
     "git": _git,
     "sh": _files_exist,
     "docker": _files_exist,
+    "kubectl": _files_exist,
+    "aws": _files_exist,
     **dict.fromkeys(("export", "cd", ".", "source", "apt-get", "cp", "evidently", "jq", "pre-commit", "wandb"), _any),
 }
 """The parser of each program that pages may name. A page that names another one fails its test."""

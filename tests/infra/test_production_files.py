@@ -159,15 +159,14 @@ def expressions() -> list[str]:
 
 def exporter_metrics() -> dict[str, set[str]]:
     """Return the labels of each metric of the exporter, as its source names them."""
-    source = (INFRA / "exporter" / "facts.py").read_text() + (INFRA / "exporter" / "page.py").read_text()
+    source = "".join((INFRA / "exporter" / f"{name}.py").read_text() for name in ("facts", "page"))
     named = re.findall(r'Sample\("(\w+)"(.*)', source)
     return {name: set(re.findall(r'\(\("(\w+)", ', rest)) for name, rest in named}
 
 
 def test_panels_and_alerts_ask_for_metrics_and_labels_that_the_api_has() -> None:
     own = {metric._name: set(metric._labelnames) for metric in vars(Metrics()).values() if hasattr(metric, "_labelnames")}
-    for name, labels in exporter_metrics().items():
-        own[name] = labels
+    own |= exporter_metrics()
     asked = set()
     for expression in expressions():
         by = {label for labels in re.findall(r"\bby \(([^)]*)\)", expression) for label in re.split(r",\s*", labels)}
