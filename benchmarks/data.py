@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -55,6 +55,6 @@ def load_tables(source: SourceName, path: Path | None) -> RawTables:
         skip(str(error))
 
 
-def load_split(source: SourceName, path: Path | None, protocol: ProtocolId) -> Split:
-    """Load the events and split them under a protocol with its default settings."""
-    return split(load_events(source, path), EvaluationSettings(protocol=protocol))
+def load_split(source: SourceName, path: Path | None, protocol: ProtocolId, **settings: Any) -> Split:
+    """Load the events and split them under a protocol, with its default settings except for those that are given."""
+    return split(load_events(source, path), EvaluationSettings(protocol=protocol, **settings))

@@ -29,7 +29,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", help="settings file or name; the defaults are ml-100k's")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="key=value, may be repeated")
-    parser.add_argument("--protocols", nargs="+", default=["loo-exact", "loo-recbole", "temporal"])
+    parser.add_argument(
+        "--protocols",
+        nargs="+",
+        default=["loo-exact", "loo-recbole", "temporal"],
+        help="protocols, each with its settings after it, as in 'temporal;temporal_target=last'",
+    )
+    parser.add_argument("--twins", action="store_true", help="run each protocol once more with query_time=last")
     parser.add_argument("--models", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--jobs", type=int, default=1, help="parallel trainings; each gets an equal share of the cores")
@@ -42,6 +48,8 @@ def main() -> None:
         for protocol in given.protocols
         for seed in (given.seeds if kind != "popularity" else given.seeds[:1])
     ]
+    if given.twins:
+        work = [(config, set_, each, *rest) for config, set_, own, *rest in work for each in (own, f"{own};query_time=last")]
     threads = max(1, available_cores() // given.jobs)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     with multiprocessing.get_context("spawn").Pool(given.jobs, maxtasksperchild=1) as pool:
@@ -80,7 +88,10 @@ def _run(job: tuple[str | None, list[str], str, str, int]) -> dict[str, Any]:
     from tasks.ingest import ingest
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    settings = load_settings(RetrainSettings, config, [*overrides, f"evaluation.protocol={protocol}", f"seed={seed}"])
+    name, *more = protocol.split(";")
+    own = [f"evaluation.{each}" for each in (f"protocol={name}", *more)]
+    settings = load_settings(RetrainSettings, config, [*overrides, *own, f"seed={seed}"])
+    protocol = settings.evaluation.protocol_id
     events = ingest(settings.data).tables.interactions
     parts = split(events.assign(row=np.arange(len(events))), settings.evaluation)
     model = make_recommender(kind, settings.models)

@@ -10,7 +10,7 @@ from configs.base import Settings, Share
 
 __all__ = ["EvaluationSettings", "ProtocolId"]
 
-ProtocolId = Literal["loo-exact", "loo-recbole", "temporal"]
+ProtocolId = Literal["loo-exact", "loo-recbole", "loo-stable", "temporal"]
 
 
 class EvaluationSettings(Settings):
@@ -29,6 +29,10 @@ class EvaluationSettings(Settings):
     """Share of events in the valid part of `temporal`: the latest events before the test part."""
     temporal_test_share: Share = 0.1
     """Share of events in the test part of `temporal`: the latest events."""
+    temporal_target: Literal["first", "last", "successive"] = "first"
+    """Which of a user's events after the cut of `temporal` are targets: the first, the last, or each one. With `last` and `successive`, a
+    request knows all earlier events of the user, also those after the cut, as a server does that has just been told of them. The model
+    is trained on events before the cut in any case. The gate refuses `successive`, whose requests are not independent."""
     query_time: Literal["target", "last"] = "target"
     """Time of an evaluation request. `target`: the time of its target event, as in offline data. `last`: the time of the user's
     last event before the target. The target's time reveals how long the user was away, which is unknown in production."""
@@ -44,7 +48,9 @@ class EvaluationSettings(Settings):
 
         Stored versions contain it. So it says `request_time`, the former name of `query_time`.
         """
-        return ";".join([self.train_id, *(["request_time=last"] if self.query_time == "last" else [])])
+        target = self.protocol == "temporal" and self.temporal_target != "first"
+        asked = [f"temporal_target={self.temporal_target}"] if target else []
+        return ";".join([self.train_id, *asked, *(["request_time=last"] if self.query_time == "last" else [])])
 
     def protocol_id_for(self, repeats: Literal["newest", "keep"]) -> str:
         """Return the id for a dataset that keeps repeats, or that does not (`data.repeats`).
@@ -60,7 +66,7 @@ class EvaluationSettings(Settings):
         A model is never scored under another train part, because that split may hold out events that the model has learnt.
         """
         fields = ["k_core"]
-        if self.protocol != "loo-recbole":
+        if self.protocol not in ("loo-recbole", "loo-stable"):
             fields.append("tie_seed")
         if self.protocol == "temporal":
             fields += ["temporal_valid_share", "temporal_test_share"]

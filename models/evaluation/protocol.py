@@ -4,9 +4,13 @@
   ordered by int64 time, and ties by a seeded hash of the event. Neither the source's row order nor float rounding therefore
   affects which events are held out.
 - `loo-recbole`: the same, but ordered as in RecBole 1.2.1 (float32 time, then source row), to reproduce published figures.
-- `temporal`: one cut in time for all users. As in production, nothing after the cut is known. The target is each user's first
-  event after the cut. This includes new users (their history is empty) and items that are not in the catalogue (these count as
-  misses).
+- `loo-stable`: the same with int64 times, and ties in the order of the source. So order RecTools (its split by `LastN`) and a stable
+  sort of what the HSTU repository reads, and both leave out seen items. Their published figures also keep all items
+  (`evaluation.k_core: 0`).
+- `temporal`: one cut in time for all users. As in production, the model has learnt nothing from after the cut. The target is each
+  user's first event after the cut. This includes new users (their history is empty) and items that are not in the catalogue (these
+  count as misses). `evaluation.temporal_target` chooses the last event or each event instead (Last and Successive in Gusak et al.,
+  arXiv 2507.16289): the history then also has the user's events between the cut and the target.
 
 A dataset may keep repeats (`data.repeats`): a user's events then include the same item several times, and the target may be an item
 of the history. People do listen to a song again, so seen items stay in the ranking for all models, and the id of the protocol ends
@@ -32,7 +36,12 @@ Mask = npt.NDArray[np.bool_]
 Weights = npt.NDArray[np.float32]
 REPEATED = "repeats=keep"  # part of the id of a protocol on a dataset that keeps repeats
 Ordering = Literal["float32-source", "exact-source", "exact-drawn"]
-ORDERINGS: dict[ProtocolId, Ordering] = {"loo-exact": "exact-drawn", "loo-recbole": "float32-source", "temporal": "exact-drawn"}
+ORDERINGS: dict[ProtocolId, Ordering] = {
+    "loo-exact": "exact-drawn",
+    "loo-recbole": "float32-source",
+    "loo-stable": "exact-source",
+    "temporal": "exact-drawn",
+}
 """How each protocol orders a user's events.
 
 The time is exact or rounded to float32. Events with equal times are in source order or in drawn order.
@@ -76,6 +85,7 @@ def split(
     ordering: Ordering | None = None,
     *,
     repeats: Literal["newest", "keep"] = "newest",
+    whole: bool = False,
 ) -> Split:
     """Split `interactions` under the protocol in `settings`.
 
@@ -85,6 +95,8 @@ def split(
         settings: The protocol and its parameters.
         ordering: Replaces the protocol's own ordering, to measure its effect. The results are then not those of the protocol.
         repeats: Whether the dataset keeps repeats.
+        whole: Whether the train part has all events, also those that are held out, after the k-core. A model that is trained on it can
+            be served, but not evaluated.
 
     Raises:
         DataRefusedError: if the k-core leaves nothing, or one of the parts would be empty.
@@ -105,7 +117,8 @@ def split(
     )
     events = _Events(users[order], items[order], times[order], weights, ordering == "exact-drawn", ratings)
     parts = _temporal if settings.protocol == "temporal" else _leave_one_out
-    return replace(parts(events, settings), id=settings.protocol_id_for(repeats))
+    found = replace(parts(events, settings), id=settings.protocol_id_for(repeats))
+    return _with_all_events(found, events, settings.k_core) if whole else found
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,8 +198,8 @@ def _temporal(found: _Events, settings: EvaluationSettings) -> Split:
     in_train[before] = k_core(users[before], items[before], settings.k_core)
     counts = _counts(users[before], items[before], in_train[before])
     _refuse_if_empty(users[before], items[before], in_train[before], settings.k_core)
-    is_valid = _first_of_user(users, (times >= valid_from) & (times < test_from))
-    is_test = _first_of_user(users, times >= test_from)
+    is_valid = _chosen_of_user(users, (times >= valid_from) & (times < test_from), settings.temporal_target)
+    is_test = _chosen_of_user(users, times >= test_from, settings.temporal_target)
     if not is_valid.any() or not is_test.any():
         raise DataRefusedError(
             f"The temporal protocol found no events to validate or test on: its cuts are at {valid_from} and {test_from} "
@@ -194,8 +207,11 @@ def _temporal(found: _Events, settings: EvaluationSettings) -> Split:
             "evaluation.temporal_test_share."
         )
     # Histories contain all events before the cut: the k-core only limits the training data.
-    valid = _requests(found, is_valid, before, settings)
-    test = _requests(found, is_test, times < test_from, settings)
+    if settings.temporal_target == "first":
+        valid = _requests(found, is_valid, before, settings)
+        test = _requests(found, is_test, times < test_from, settings)
+    else:
+        valid, test = _requests_after_all(found, is_valid, settings), _requests_after_all(found, is_test, settings)
     catalogue = _distinct(items[in_train])
     for name, requests in (("valid", valid), ("test", test)):
         counts[f"{name}_new_users"] = int((requests.lengths == 0).sum())
@@ -208,6 +224,17 @@ def _temporal(found: _Events, settings: EvaluationSettings) -> Split:
         test=test,
         catalogue=catalogue,
         counts=counts,
+    )
+
+
+def _with_all_events(parts: Split, found: _Events, k: int) -> Split:
+    """Return the split with all events of the k-core in the train part, and with the catalogue of those."""
+    kept = k_core(found.users, found.items, k)
+    return replace(
+        parts,
+        train=_sequences(found.at(kept)),
+        catalogue=_distinct(found.items[kept]),
+        counts=_counts(found.users, found.items, kept),
     )
 
 
@@ -253,11 +280,15 @@ def _run_lengths(users: IntArray) -> IntArray:
     return np.diff(starts, append=len(users)).astype(np.int64)
 
 
-def _first_of_user(users: IntArray, chosen: Mask) -> Mask:
+def _chosen_of_user(users: IntArray, chosen: Mask, which: Literal["first", "last", "successive"]) -> Mask:
+    """Return the first, the last, or each of the chosen events of every user."""
+    if which == "successive":
+        return chosen
     rows = np.flatnonzero(chosen)
-    first = np.append(True, users[rows][1:] != users[rows][:-1])[: len(rows)]
+    differs = users[rows][1:] != users[rows][:-1]
+    edge = np.append(True, differs) if which == "first" else np.append(differs, True)
     mask = np.zeros(len(users), dtype=bool)
-    mask[rows[first]] = True
+    mask[rows[edge[: len(rows)]]] = True
     return mask
 
 
@@ -272,6 +303,27 @@ def _sequences(events: _Events) -> Sequences:
         ties_drawn=events.ties_drawn,
         weights=events.weights,
         ratings=events.ratings,
+    )
+
+
+def _requests_after_all(events: _Events, is_target: Mask, settings: EvaluationSettings) -> Requests:
+    """Return a request for each target, with all earlier events of its user as the history. A user may have several."""
+    targets = np.flatnonzero(is_target)
+    starts = np.searchsorted(events.users, events.users[targets])
+    lengths = targets - starts
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    rows = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths) + np.repeat(starts, lengths)
+    request_times = events.times[targets]
+    if settings.query_time == "last":
+        request_times = np.where(lengths > 0, events.times[np.maximum(targets - 1, 0)], request_times)
+    return Requests(
+        events.users[targets],
+        offsets,
+        events.items[rows],
+        events.times[rows],
+        request_times=request_times,
+        targets=events.items[targets],
+        ties_drawn=events.ties_drawn,
     )
 
 

@@ -62,7 +62,7 @@ class EvaluatedRequests:
         if not len(rows) or not len(events.times):
             return None
         row = rows[0]
-        temporal = self.settings.protocol == "temporal"
+        temporal = self.settings.protocol == "temporal" and self.settings.temporal_target != "last"
         places = np.flatnonzero(events.item_ids == self.targets[row])
         if temporal and len(places) > 1:  # a user who came back to the item: the first event after the cut counts
             after = places[events.times[places] >= self._cut(histories.times)]

@@ -35,6 +35,11 @@ def refuse_unjudgeable(store: Store, dataset: DatasetRef, settings: RetrainSetti
         GateError: There are too few requests, the champion has seen too many of them, or it was trained under another protocol.
     """
     evaluation, promotion = settings.evaluation, settings.promotion
+    if evaluation.protocol == "temporal" and evaluation.temporal_target == "successive":
+        raise GateError(
+            "The gate cannot judge under evaluation.temporal_target: successive, so nothing was trained: the requests of one user are alike, "
+            "and the gate's tests would take them for independent. Use first or last, or train without the gate with `recsys model train`."
+        )
     parts = read_split(store, dataset, evaluation)
     named = f"{dataset.name}/{dataset.version}"
     asked = len(parts.test)

@@ -18,7 +18,7 @@ from configs.errors import VersionCorruptError
 from configs.settings import DriftSettings, EvaluationSettings
 from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
-from models.evaluation import clustered_means, exact_order, masks_seen, per_request, rank_requests
+from models.evaluation import ORDERINGS, clustered_means, exact_order, masks_seen, per_request, rank_requests
 from models.plugins import load_apart
 from models.recommender import IntArray, Requests
 from tasks.monitoring.checks import Check, critical_of, not_judged
@@ -69,7 +69,7 @@ def live_quality(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> LiveQuality:
-    """Rank a sample of the events after `trained_until` with the champion.
+    """Rank a sample of the events after `trained_until` with the champion, as it is served.
 
     Args:
         events: user_id, item_id and timestamp of all events known so far.
@@ -84,7 +84,7 @@ def live_quality(
     manifest = registry.manifest(champion.name, champion.version)
     settings = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
     asked = live_requests(events, trained_until, settings, limit=requests, seed=seed)
-    with registry.fetched(champion) as folder:
+    with registry.fetched(champion, serving=True) as folder:
         holdout = _holdout_ranks(folder, champion.kind)
         model = load_apart(folder)
         masked = masks_seen(champion.protocol, model.sequential)
@@ -154,7 +154,7 @@ def live_requests(events: pd.DataFrame, after: int, settings: EvaluationSettings
         offsets=offsets,
         item_ids=items[index],
         timestamps=times[index],
-        ties_drawn=settings.protocol != "loo-recbole",
+        ties_drawn=ORDERINGS[settings.protocol] == "exact-drawn",
         request_times=request_times,
         targets=items[new],
     )

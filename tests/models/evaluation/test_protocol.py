@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from benchmarks.data import load_events
 from configs.errors import DataRefusedError
 from configs.settings import EvaluationSettings
 from models.evaluation import Split, rank_requests, split
@@ -143,6 +145,88 @@ def test_temporal_counts_targets_that_nobody_has_seen_before() -> None:
     assert parts.counts["test_unknown_targets"] == 1 and parts.counts["valid_unknown_targets"] == 0
 
 
+def stably_left_out(table: pd.DataFrame) -> tuple[dict[int, list[int]], dict[int, int], dict[int, int]]:
+    """Leave out each user's last two events after a stable sort by time, as RecTools and HSTU's code do. Uses nothing of this project.
+
+    Returns the train items, the valid target and the test target by user.
+    """
+    lists = table.sort_values("timestamp", kind="stable").groupby("user_id")["item_id"].agg(list)
+    train = {int(user): items[:-2] if len(items) > 2 else items[:1] for user, items in lists.items()}
+    valid = {int(user): items[-2] for user, items in lists.items() if len(items) > 2}
+    return train, valid, {int(user): items[-1] for user, items in lists.items() if len(items) > 1}
+
+
+def parts_of(parts: Split) -> tuple[dict[int, list[int]], dict[int, int], dict[int, int]]:
+    own = parts.train
+    train = {int(user): own.item_ids[own.offsets[row] : own.offsets[row + 1]].tolist() for row, user in enumerate(own.user_ids)}
+    valid, test = (dict(zip(each.user_ids.tolist(), each.targets.tolist(), strict=True)) for each in (parts.valid, parts.test))
+    return train, valid, test
+
+
+@given(events_to_leave_out(), st.randoms())
+def test_loo_stable_is_a_stable_sort_by_time_in_the_order_of_the_file(events: Events, random: Random) -> None:
+    random.shuffle(events)
+    table = frame(events)
+    parts = split(table, EvaluationSettings(k_core=0, protocol="loo-stable"))
+    assert parts_of(parts) == stably_left_out(table) and not parts.train.ties_drawn
+
+
+def test_the_leave_one_out_protocols_differ_in_ties_and_in_seconds_that_float32_cannot_tell_apart() -> None:
+    second = 978_300_000
+    times = [0, 1, 2, second, second, second + 1, second + 1000]
+    events = {"user_id": 1, "item_id": [1, 2, 3, 40, 30, 20, 10], "timestamp": times}
+    table = pd.DataFrame(events).iloc[[0, 1, 2, 5, 3, 4]].assign(row=range(6))  # the event a second later comes first in the file
+    held = {
+        name: parts_of(split(table, EvaluationSettings(k_core=0, protocol=name)))[1:]  # type: ignore[arg-type]
+        for name in ("loo-stable", "loo-recbole")
+    }
+    assert held == {"loo-stable": ({1: 30}, {1: 20}), "loo-recbole": ({1: 40}, {1: 30})}
+    drawn = {split(table, EvaluationSettings(k_core=0, tie_seed=seed)).valid.targets.item() for seed in range(20)}
+    assert drawn == {30, 40}, "loo-exact draws the order of ties"
+
+
+@pytest.mark.nightly
+def test_loo_stable_is_a_stable_sort_by_time_on_movielens_100k() -> None:
+    table = load_events("ml-100k")
+    assert parts_of(split(table, EvaluationSettings(k_core=0, protocol="loo-stable"))) == stably_left_out(table)
+
+
+def test_temporal_asks_for_the_last_event_or_for_each_one_with_all_earlier_events_as_the_history() -> None:
+    table = pd.DataFrame({"user_id": [1] * 6 + [2] * 4, "item_id": range(10), "timestamp": [0, 1, 2, 3, 20, 21, 4, 22, 23, 24]})
+    table = table.assign(row=range(10))
+    given: dict[str, Any] = {"k_core": 0, "protocol": "temporal", "temporal_valid_share": 0.1, "temporal_test_share": 0.3}
+
+    def asked(**more: Any) -> list[tuple[int, list[int], int, int]]:
+        parts = split(table, EvaluationSettings(**given, **more))
+        assert parts.train.item_ids.tolist() == [0, 1, 2, 3, 4, 6], "the target changes nothing in the train part"
+        found = parts.test
+        rows = range(len(found))
+        return [(int(found.user_ids[n]), history(found, n), int(found.targets[n]), int(found.request_times[n])) for n in rows]
+
+    assert asked() == [(2, [6], 7, 22)]
+    assert asked(temporal_target="last") == [(2, [6, 7, 8], 9, 24)]
+    assert asked(temporal_target="successive") == [(2, [6], 7, 22), (2, [6, 7], 8, 23), (2, [6, 7, 8], 9, 24)]
+    assert [time for *_, time in asked(temporal_target="successive", query_time="last")] == [4, 22, 23]
+    twin = EvaluationSettings(**given, temporal_target="last", query_time="last")
+    assert twin.protocol_id.endswith(";temporal_target=last;request_time=last") and "target" not in twin.train_id
+
+
+@given(events_to_leave_out(), st.sampled_from(["loo-exact", "loo-stable"]))
+def test_a_refit_learns_what_is_held_out_too_and_the_requests_stay(events: Events, protocol: str) -> None:
+    table, settings = frame(events), EvaluationSettings(k_core=0, protocol=protocol)  # type: ignore[arg-type]
+    whole, parts = split(table, settings, whole=True), split(table, settings)
+    learnt = set(zip(whole.train.user_ids[whole.train.row_of_event].tolist(), whole.train.item_ids.tolist(), strict=True))
+    assert learnt == set(zip(table["user_id"].tolist(), table["item_id"].tolist(), strict=True))
+    assert whole.test.targets.tolist() == parts.test.targets.tolist() and whole.id == parts.id
+
+
+def test_a_refit_knows_the_items_that_came_after_the_temporal_cut() -> None:
+    table = pd.DataFrame({"user_id": [1] * 8 + [2, 2], "item_id": [*range(8), 1, 99], "timestamp": [*range(8), 8, 9]})
+    settings = EvaluationSettings(k_core=0, protocol="temporal")
+    assert 99 not in split(table, settings).catalogue
+    assert 99 in split(table, settings, whole=True).catalogue and 99 in split(table, settings, whole=True).train.item_ids
+
+
 @given(events_to_leave_out(users=2), OTHERS)
 def test_ids_that_are_far_apart_are_split_like_close_ones(events: Events, others: Events) -> None:
     table = frame(events + others)
@@ -181,11 +265,12 @@ def test_which_protocols_mask_seen_items() -> None:
     table = synthetic.interactions(20, 30, 12)
     by_protocol = {
         name: split(table.assign(row=np.arange(len(table))), EvaluationSettings(k_core=0, protocol=name))
-        for name in ("loo-exact", "loo-recbole", "temporal")
+        for name in ("loo-exact", "loo-recbole", "loo-stable", "temporal")
     }
     assert {name: (p.masks_seen(True), p.masks_seen(False)) for name, p in by_protocol.items()} == {
         "loo-exact": (True, True),
         "loo-recbole": (False, True),
+        "loo-stable": (True, True),
         "temporal": (True, True),
     }
 
