@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from configs.base import Settings
+from configs.base import Settings, Share
 from configs.errors import SettingsError
 from configs.reachability import is_loopback, why_unreachable
 from configs.redaction import shown_address
@@ -151,3 +151,11 @@ class TrainingPlaceSettings(Settings):
     """Seconds between two checks of the run's state."""
     cost_wait_s: float = Field(default=90.0, ge=0)
     """Maximum number of seconds that sealing a version waits for the final cost of a pod."""
+    refit: bool = False
+    """Train a challenger that the gate accepts once more, on all events, also those that the evaluation held out, for as many epochs as
+    it needed. These weights are served if they pass their checks. The metrics stay those of the judged weights."""
+    refit_min_agreement: Share = 0.2
+    """Least share of the top ten that the refit model must have in common with the judged one, on average over `refit_users`. Below it,
+    the judged weights are served."""
+    refit_users: int = Field(default=1000, ge=1)
+    """Maximum number of users, drawn at random, whose top ten of both models are compared."""

@@ -118,7 +118,8 @@ def retrain_policies(plan: ReplayPlan, part: Slice, record: SliceRecord, due: di
                 "Use more base_slices, train longer, or lower promotion.floors."
             )
         keep_training(plan, kept)
-    clear_checkpoints(run)
+    for each in (run, *(run_settings(plan, settings, policy) for policy in due)):
+        clear_checkpoints(each)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from models.kinds import kind_in, serving_class
 
 __all__ = [
     "CATALOGUE_FILE",
+    "REFIT_FILE",
     "SAMPLE_FILE",
     "Floats",
     "InferenceModel",
@@ -26,6 +27,8 @@ __all__ = [
 CATALOGUE_FILE = "catalogue.parquet"
 SAMPLE_FILE = "sample_requests.json"
 """Requests with the answers of the model that was evaluated, which serving repeats before it uses a version."""
+REFIT_FILE = "refit.json"
+"""The record of a training on all events, beside the weights that are served because of it."""
 
 Floats = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]

@@ -272,7 +272,7 @@ class ChampionFollower:
         except NotFoundError as error:
             raise VersionCorruptError(f"The registry has no version {version} of {name}.") from error
         self._settings.work_dir.mkdir(parents=True, exist_ok=True)
-        with self._registry.fetched(ref, within=self._settings.work_dir) as folder:
+        with self._registry.fetched(ref, within=self._settings.work_dir, serving=True) as folder:
             try:
                 dataset = ref.dataset.partition("/")[0]
                 model = ServedModel.load(folder, version, number, self._settings.state.events, dataset)

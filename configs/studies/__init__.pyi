@@ -1,10 +1,11 @@
 from .comparison import CompareSettings, EntrySettings
-from .replay import ReplaySettings, ScenarioName, ShiftSettings
+from .replay import PlayedPolicySettings, ReplaySettings, ScenarioName, ShiftSettings
 from .search import Pruning, SearchSettings
 
 __all__ = [
     "CompareSettings",
     "EntrySettings",
+    "PlayedPolicySettings",
     "Pruning",
     "ReplaySettings",
     "ScenarioName",

@@ -21,11 +21,18 @@ from configs.settings import (
 )
 from configs.significance import HourlyPrice, StatisticsSettings, least_resamples
 
-__all__ = ["ReplaySettings", "ScenarioName", "ShiftSettings"]
+__all__ = ["PlayedPolicySettings", "ReplaySettings", "ScenarioName", "ShiftSettings"]
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"
 MOST_NAME = 63  # characters of a model's name
 ScenarioName = Literal["genre-surge", "bot-users", "rating-scale", "milliseconds", "feed-outage", "partial-outage"]
+
+
+class PlayedPolicySettings(PolicySettings):
+    """A policy of a replay: when it retrains, and how, where that differs from the replay's other policies."""
+
+    refit: bool | None = None
+    """Whether this policy's accepted challengers are trained on all events before they are served. If empty, `training.refit` says so."""
 
 
 class ShiftSettings(Settings):
@@ -59,12 +66,12 @@ class ReplaySettings(StatisticsSettings, RetrainSettings):
     them."""
     most_slices: int | None = Field(default=None, ge=1)
     """Maximum number of slices to replay after the base. If empty, all are replayed."""
-    policies: dict[str, PolicySettings] = Field(
+    policies: dict[str, PlayedPolicySettings] = Field(
         default={
-            "never": PolicySettings(),
-            "monthly": PolicySettings(every="month"),
-            "on-drift": PolicySettings(on_drift=True),
-            "volume": PolicySettings(volume=0.25),
+            "never": PlayedPolicySettings(),
+            "monthly": PlayedPolicySettings(every="month"),
+            "on-drift": PlayedPolicySettings(on_drift=True),
+            "volume": PlayedPolicySettings(volume=0.25),
         },
         min_length=1,
     )

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ParamSpec, TypeVar
 
+from configs.errors import TrainingError
 from configs.settings import RetrainSettings
 from flows.challenge.approval import ask_for_approval
 from infra import progress
 from infra.leases import leased
-from infra.registry import ModelRef
+from infra.registry import ModelRef, StagedVersion
 from infra.storage import open_store
 from tasks.datasets import DatasetRef, Delivery
-from tasks.evaluation import Evaluation, VersionFolder
+from tasks.evaluation import CheckedRefit, Evaluation, VersionFolder
 from tasks.gate import Decision, Published
 from tasks.monitoring import DriftResult
 from tasks.outcome import Cost, Retraining
 from tasks.stages import (
+    RemoteTraining,
     Trained,
     check_gate,
+    check_refit_model,
+    download_refit,
     download_trained,
     evaluate_models,
     judge_challenger,
@@ -28,7 +32,9 @@ from tasks.stages import (
     promote_challenger,
     publish_version,
     record_runs,
+    refit_model,
     settle_cost,
+    stage_refit_model,
     stage_version,
     train_by_deployment,
     train_model,
@@ -58,6 +64,17 @@ class Ranked:
     trained: Trained
     evaluation: Evaluation
     folder: VersionFolder
+    refits: list[Refitted] = field(default_factory=list)
+    """The training on all events, once there is one. The policies of a replay share it."""
+
+
+@dataclass(frozen=True)
+class Refitted:
+    """What became of a challenger's training on all events, the flow runs that trained it elsewhere, and its seconds."""
+
+    checked: CheckedRefit
+    runs: tuple[str, ...]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -154,7 +171,8 @@ def judge_and_promote(ranked: Ranked, dataset: DatasetRef, settings: RetrainSett
     trained, evaluation, challenger = ranked.trained, ranked.evaluation, ranked.trained.challenger
     staged = clock("stage", stage_version, ranked.folder, settings)
     decision = clock("gate", judge_challenger, staged, challenger.kind, dataset, settings)
-    origin = clock("cost", settle_cost, trained.remote, settings.training) if trained.remote else None
+    staged, decision, remote = _refit_winner(ranked, staged, decision, dataset, settings, clock)
+    origin = clock("cost", settle_cost, remote, settings.training) if remote else None
     version = clock("publish", publish_version, staged, decision, challenger, evaluation, settings, origin)
     with leased(open_store(settings.store), f"a run that may promote {version.version}", [version.prefix]):
         published = _promote_when_approved(version, decision, settings, clock)
@@ -171,6 +189,41 @@ def judge_and_promote(ranked: Ranked, dataset: DatasetRef, settings: RetrainSett
         promoted=published.promotion is not None,
         origin=origin,
     )
+
+
+def _refit_winner(
+    ranked: Ranked, staged: StagedVersion, decision: Decision, dataset: DatasetRef, settings: RetrainSettings, clock: Clock
+) -> tuple[StagedVersion, Decision, RemoteTraining | None]:
+    """Train a challenger that the gate accepted on all events, if the settings ask for it, and stage the result beside it.
+
+    Returns the version, the decision that tells of it, and where the challenger was trained.
+    """
+    trained = ranked.trained
+    if not settings.training.refit or decision.outcome not in ("promoted", "needs approval"):
+        return staged, decision, trained.remote
+    if not ranked.refits:
+        ranked.refits.append(_refitted(ranked, dataset, settings, clock))
+    made = ranked.refits[0]
+    clock.seconds["refit"] = made.seconds  # also for a policy that shares the refit of another one
+    staged, decision = clock("stage", stage_refit_model, staged, decision, made.checked, settings)
+    remote = trained.remote and replace(trained.remote, runs=(*made.runs, *trained.remote.runs))
+    return staged, decision, remote
+
+
+def _refitted(ranked: Ranked, dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Refitted:
+    """Train the challenger on all events where it was trained before, and check the result. A failure keeps nothing from promotion."""
+    challenger, own = ranked.trained.challenger, Clock()
+    runs: tuple[str, ...] = ()
+    if ranked.trained.remote is None:
+        refit = own("refit", refit_model, dataset, challenger.kind, challenger.best_epoch, settings)
+    else:
+        try:
+            runs = own("refit", train_by_deployment, dataset, settings, challenger.best_epoch)
+            refit = own("refit", download_refit, runs, settings)
+        except TrainingError as error:
+            refit = str(error)
+    checked = own("refit", check_refit_model, dataset, ranked.folder, challenger, refit, settings)
+    return Refitted(checked, runs, own.seconds["refit"])
 
 
 def _promote_when_approved(version: ModelRef, decision: Decision, settings: RetrainSettings, clock: Clock) -> Published:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from configs.errors import (
-    AlreadyExistsError,
     ChampionMissingError,
     NotFoundError,
     StoreError,
@@ -25,20 +23,18 @@ from configs.errors import (
     VersionCorruptError,
 )
 from configs.settings import model_option
-from infra.digests import sha256_of
 from infra.leases import leased
 from infra.registry.decisions import add_decision, list_decisions
-from infra.registry.files import fetch_files, file_digests, read_file, verify_files
+from infra.registry.files import file_digests, read_file, verify_files
 from infra.registry.promotion_log import Promotion, PromotionKind, PromotionLog, version_to_restore
+from infra.registry.staging import fetch_version, seal, stage_serving
 from infra.registry.versions import (
     DECISION,
     MOST_JSON,
-    PAGE,
     Lineage,
     ModelRef,
     StagedVersion,
     list_names,
-    manifest_of,
     new_version,
     read_manifest,
     read_version,
@@ -120,13 +116,15 @@ class ModelRegistry:
         expected = self._files(ref).get(file)
         return None if expected is None else read_file(self._store, ref.prefix, file, expected)
 
-    def fetch(self, version: ModelRef | StagedVersion, folder: Path, files: str = "*") -> Path:
+    def fetch(self, version: ModelRef | StagedVersion, folder: Path, files: str = "*", *, serving: bool = False) -> Path:
         """Copy a version's files to a folder, and verify each one.
 
         Args:
             version: The version, sealed or staged.
             folder: Where the copies go; created if it does not exist.
             files: Pattern of the names of the files to copy, such as `reference_*`.
+            serving: Whether to copy what is served. The files below `serving/`, if there are any, then take the place of the judged
+                ones, which are those that the metrics and the gate's decision are about.
 
         Returns:
             The folder.
@@ -134,17 +132,19 @@ class ModelRegistry:
         Raises:
             VersionCorruptError: A file is missing or differs from its digest, or the manifest was edited.
         """
-        chosen = {name: digest for name, digest in self._files(version).items() if fnmatchcase(name, files)}
-        return fetch_files(self._store, version.prefix, chosen, folder)
+        return fetch_version(self._store, version.prefix, self._files(version), folder, files, serving=serving)
 
     @contextmanager
-    def fetched(self, version: ModelRef | StagedVersion, files: str = "*", within: Path | None = None) -> Iterator[Path]:
+    def fetched(
+        self, version: ModelRef | StagedVersion, files: str = "*", within: Path | None = None, *, serving: bool = False
+    ) -> Iterator[Path]:
         """Provide a version's files, verified, in a temporary folder that is removed afterwards.
 
         Args:
             version: The version, sealed or staged.
             files: Pattern of the names of the files to copy, such as `reference_*`.
             within: Where the temporary folder is created. By default, where the system keeps temporary files.
+            serving: Whether to provide what is served, as in `fetch`.
 
         Yields:
             The folder.
@@ -154,7 +154,7 @@ class ModelRegistry:
         """
         prefix = f"recsys-{version.version[:16]}-"
         with tempfile.TemporaryDirectory(prefix=prefix, dir=within, ignore_cleanup_errors=True) as folder:
-            yield self.fetch(version, Path(folder), files)
+            yield self.fetch(version, Path(folder), files, serving=serving)
 
     def stage(self, name: str, folder: Path, now: datetime, files: dict[str, str] | None = None) -> StagedVersion:
         """Upload the files of a folder as a new version `YYYYMMDDTHHMMSSZ-<32 hex digits of its content>`.
@@ -175,6 +175,21 @@ class ModelRegistry:
             self._store.put_new(f"{staged.prefix}/{file}", folder / file)
         return staged
 
+    def stage_serving(self, staged: StagedVersion, folder: Path, files: dict[str, str]) -> StagedVersion:
+        """Upload the files that are served instead of the judged ones, and return the staged version with them.
+
+        The call can be repeated if the store did not answer.
+
+        Args:
+            staged: The version.
+            folder: The files.
+            files: The sha256 of each file. A file that has changed by the time it is uploaded fails every later check.
+
+        Raises:
+            AlreadyExistsError: The store already holds another file of that name.
+        """
+        return stage_serving(self._store, staged, folder, files)
+
     def seal(
         self, staged: StagedVersion, decision: dict[str, Any], lineage: Lineage, now: datetime, page: bytes | None = None
     ) -> ModelRef:
@@ -193,18 +208,7 @@ class ModelRegistry:
             VersionCorruptError: The stored files differ from those that were staged.
             AlreadyExistsError: The store already holds another decision or page for the version.
         """
-        verify_files(self._store, staged.prefix, staged.files)
-        added = {DECISION: json.dumps(decision, indent=2).encode(), **({PAGE: page} if page is not None else {})}
-        for file, content in added.items():
-            try:
-                self._store.claim(f"{staged.prefix}/{file}", content)
-            except AlreadyExistsError:
-                if self._store.get(f"{staged.prefix}/{file}") != content:
-                    raise
-        digests = {file: sha256_of(content) for file, content in added.items()}
-        manifest = manifest_of(staged, decision["outcome"], lineage, now, digests)
-        with suppress(AlreadyExistsError):  # this run wrote the decision, so it also wrote the manifest
-            self._store.put_new(f"{staged.prefix}/manifest.json", manifest)
+        seal(self._store, staged, decision, lineage, now, page)
         return self.version(staged.name, staged.version)
 
     def verify(self, version: ModelRef | StagedVersion) -> None:

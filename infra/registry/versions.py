@@ -25,6 +25,7 @@ __all__ = [
     "DECISION",
     "MOST_JSON",
     "PAGE",
+    "SERVING",
     "Digest",
     "FileName",
     "Lineage",
@@ -40,9 +41,11 @@ __all__ = [
 
 DECISION = "decision.json"
 PAGE = "report.html"  # the same decision as a page for people
+SERVING = "serving/"  # begins the names of the files that are served instead of the judged ones of the same name
 VERSION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{32}")  # 128 bits: a search cannot find two sets of files with the same name
 MOST_JSON = 4 << 20  # maximum bytes of a manifest, a decision or a log entry; a real one has a few thousand
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
+ManifestName = Annotated[str, StringConstraints(pattern=r"^(serving/)?[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -65,7 +68,10 @@ class ModelRef:
 
 @dataclass(frozen=True)
 class StagedVersion:
-    """A version whose files are uploaded, but which has no manifest yet."""
+    """A version whose files are uploaded, but which has no manifest yet.
+
+    The files below `serving/` may be added after the version got its name, which carries the digest of the others.
+    """
 
     name: str
     version: str
@@ -102,7 +108,7 @@ class _Manifest(BaseModel):
     created: str
     outcome: str
     lineage: Lineage
-    files: dict[FileName, Digest]
+    files: dict[ManifestName, Digest]
 
 
 def new_version(name: str, files: dict[str, str], now: datetime) -> StagedVersion:
@@ -195,7 +201,8 @@ def read_manifest(store: Store, name: str, version: str) -> tuple[dict[str, Any]
         raise VersionCorruptError(
             f"{what} belongs to {manifest['name']} {manifest['version']}: it was overwritten. The version must not be used."
         )
-    staged = {file: digest for file, digest in manifest["files"].items() if file not in (DECISION, PAGE)}
+    added = (DECISION, PAGE)
+    staged = {file: digest for file, digest in manifest["files"].items() if file not in added and not file.startswith(SERVING)}
     if DECISION not in manifest["files"] or content_digest(staged) != version.rpartition("-")[2]:
         raise VersionCorruptError(
             f"{what} does not name the files that the version was staged with (the version's name carries their digest): it was "

@@ -324,6 +324,8 @@ def _requests_after_all(events: _Events, is_target: Mask, settings: EvaluationSe
         request_times=request_times,
         targets=events.items[targets],
         ties_drawn=events.ties_drawn,
+        ratings=None if events.ratings is None else events.ratings[rows],
+        target_ratings=None if events.ratings is None else events.ratings[targets],
     )
 
 

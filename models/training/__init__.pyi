@@ -4,7 +4,7 @@ from .cuda_graph import GraphedEpochs
 from .distributed import Placement, Replicas, joined_replicas, place, resolve_device
 from .epochs import EagerEpochs, Epochs, StepRule, WeightAverage, name_first_nonfinite
 from .holdout import HoldoutRanking
-from .loop import Schedule, judged_once, train
+from .loop import Schedule, asked_epochs, fixed_epochs, judged_once, train
 from .precision import autocast, half_type
 from .rates import Rates
 from .saved_files import Saved, read_model, write_model
@@ -24,8 +24,10 @@ __all__ = [
     "Schedule",
     "StepRule",
     "WeightAverage",
+    "asked_epochs",
     "autocast",
     "fingerprint_of",
+    "fixed_epochs",
     "half_type",
     "joined_replicas",
     "judged_once",

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,9 +21,10 @@ from models.recommender import EpochReport, FitReport, OnEpoch, Recommender, Req
 from models.training.checkpoint import Checkpoints, Learner, Progress
 from models.training.collapse import collapse_of, has_learnt
 
-__all__ = ["Schedule", "judged_once", "train"]
+__all__ = ["Schedule", "asked_epochs", "fixed_epochs", "judged_once", "train"]
 
 logger = logging.getLogger(__name__)
+_epochs: ContextVar[int | None] = ContextVar("_epochs", default=None)
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,25 @@ class Schedule:
     """The valid metric of a ranking by popularity. A training that stays there has collapsed. None: it is not known."""
 
 
+@contextmanager
+def fixed_epochs(epochs: int) -> Iterator[None]:
+    """Make each `train` in the block run exactly this many epochs, and keep the weights of the last one.
+
+    It is for a training whose valid requests are among the events that it learns, so that they can choose no epoch. The schedule of
+    the learning rate stays that of the settings.
+    """
+    before = _epochs.set(epochs)
+    try:
+        yield
+    finally:
+        _epochs.reset(before)
+
+
+def asked_epochs() -> int | None:
+    """Return how many epochs a training must run exactly, or None if it chooses the epoch itself. A loop of its own must ask for it."""
+    return _epochs.get()
+
+
 def train(
     learner: Learner,
     validate: Callable[[], dict[str, float]],
@@ -47,7 +68,8 @@ def train(
 ) -> FitReport:
     """Run epochs until the valid metric stops improving, then restore the best weights.
 
-    Training stops after `patience` epochs without an improvement, or after `max_epochs`.
+    Training stops after `patience` epochs without an improvement, or after `max_epochs`. Within `fixed_epochs`, it runs exactly that
+    number of epochs, and the last weights are kept.
 
     Args:
         learner: What to train.
@@ -61,7 +83,9 @@ def train(
         TrainingError: if training diverges, or the replicas do not share the folder of the checkpoints.
     """
     started = time.perf_counter()
-    network, device = learner.network, learner.device
+    network, device, exactly = learner.network, learner.device, asked_epochs()
+    if exactly is not None:
+        schedule = replace(schedule, max_epochs=exactly, patience=exactly)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed + 1_000_003 * learner.replicas.rank)
         resumed = checkpoints.resume(learner) if checkpoints is not None else None
@@ -69,7 +93,7 @@ def train(
         resumed_from = resumed.epoch if resumed is not None else None
         with checkpoints.saving() if checkpoints is not None else nullcontext() as save:
             while progress.epoch < schedule.max_epochs and progress.epoch - progress.best_epoch < schedule.patience:
-                report = _run_epoch(learner, validate, schedule, progress)
+                report = _run_epoch(learner, validate, schedule, progress, latest=exactly is not None)
                 if report.warning and on_epoch is None:
                     logger.warning("%s", report.warning)
                 if save is not None:
@@ -79,9 +103,13 @@ def train(
     network.load_state_dict(progress.best_weights)
     network.eval()
     told = next((report.warning for report in reversed(progress.reports) if report.warning), "")
+    if exactly is not None:  # the last weights are kept, whatever the valid metric was before
+        told, learnt = progress.reports[-1].warning, False
+    else:
+        learnt = has_learnt(progress.best, schedule.popularity)
     return FitReport(
         epochs=progress.reports,
-        collapsed="" if has_learnt(progress.best, schedule.popularity) else told,
+        collapsed="" if learnt else told,
         best_epoch=progress.best_epoch,
         resumed_from=resumed_from,
         parameters=sum(p.numel() for p in network.parameters()),
@@ -111,15 +139,17 @@ def judged_once(
     return FitReport([report], best_epoch=1, seconds=seconds)
 
 
-def _run_epoch(learner: Learner, validate: Callable[[], dict[str, float]], schedule: Schedule, progress: Progress) -> EpochReport:
-    """Train and validate one epoch, and record it in `progress`."""
+def _run_epoch(
+    learner: Learner, validate: Callable[[], dict[str, float]], schedule: Schedule, progress: Progress, *, latest: bool
+) -> EpochReport:
+    """Train and validate one epoch, and record it in `progress`. With `latest`, its weights are kept even if they are not the best."""
     epoch, started = progress.epoch + 1, time.perf_counter()
     loss = learner.epochs(epoch)
     trained = time.perf_counter() - started
     learner.network.eval()
     with torch.no_grad(), learner.epochs.average.in_place():
         valid = validate()
-        if valid[schedule.metric] > progress.best:
+        if latest or valid[schedule.metric] > progress.best:
             progress.best, progress.best_epoch = valid[schedule.metric], epoch
             progress.best_weights = _copy(learner.network)
     progress.epoch = epoch

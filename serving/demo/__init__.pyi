@@ -1,7 +1,7 @@
 from .context import Context
 from .explained import Explained, LoadedVersion, as_said
 from .held_out import HeldOut
-from .history import GAPS, Asked, choose_filters, choose_history, choose_version
+from .history import GAPS, Asked, choose_filters, choose_history, choose_version, model_for
 from .launch import run
 from .look import cards, legend, plain_table, when
 from .remote import ServerLink
@@ -26,6 +26,7 @@ __all__ = [
     "choose_version",
     "drift_answer",
     "legend",
+    "model_for",
     "plain_table",
     "run",
     "tell",

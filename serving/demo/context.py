@@ -60,9 +60,10 @@ class Context:
         schema = (None if ref is None else self.view.json_of(ref, "schema.json")) or {}
         return NounSettings.model_validate(schema.get("nouns", {}))
 
-    def load(self, ref: ModelRef) -> LoadedVersion:
+    def load(self, ref: ModelRef, *, judged: bool = False) -> LoadedVersion:
+        """Load what is served of a version, or with `judged` what was evaluated."""
         with st.spinner(f"Loading {self.short(ref.version)} ..."):
-            return _loaded(self._key, ref.version, self, ref)
+            return _loaded(self._key, ref.version, judged, self, ref)
 
     def histories(self, dataset: str) -> Histories:
         with st.spinner("Reading users ..."):
@@ -120,5 +121,5 @@ def _drift(key: tuple[str, str], _context: Context, tick: int) -> list[DriftReco
 
 
 @st.cache_resource(max_entries=LOADED, show_spinner=False)
-def _loaded(key: tuple[str, str], version: str, _context: Context, _ref: ModelRef) -> LoadedVersion:
-    return LoadedVersion.load(_context.view.store, _ref, _context.settings.work_dir)
+def _loaded(key: tuple[str, str], version: str, judged: bool, _context: Context, _ref: ModelRef) -> LoadedVersion:
+    return LoadedVersion.load(_context.view.store, _ref, _context.settings.work_dir, judged=judged)

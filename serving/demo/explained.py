@@ -13,6 +13,7 @@ from configs.errors import CannotExportError
 from configs.serving import AttributeValue
 from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
+from models.inference import REFIT_FILE
 from models.loading import load_recommender
 from models.recommender import Recommender, Requests
 from serving.catalogue import Catalogue
@@ -72,8 +73,11 @@ class Explained:
 class LoadedVersion:
     """A version's model and catalogue, in this process. Scores use the full history, so any time and history can be tried."""
 
-    def __init__(self, ref: ModelRef, model: Recommender, catalogue: Catalogue, embeddings: FloatArray | None) -> None:
+    def __init__(
+        self, ref: ModelRef, model: Recommender, catalogue: Catalogue, embeddings: FloatArray | None, *, refit: bool = False
+    ) -> None:
         self.ref, self.model, self.catalogue, self.embeddings = ref, model, catalogue, embeddings
+        self.refit = refit  # whether the model has learnt the events that the evaluation held out
         self.nouns = catalogue.schema.nouns
         self._cold = ColdStart(catalogue)
         order = np.argsort(-catalogue.popularity, kind="stable")
@@ -82,15 +86,16 @@ class LoadedVersion:
         self._folded = [self.title(index).casefold() for index in range(len(catalogue))]
 
     @classmethod
-    def load(cls, store: Store, ref: ModelRef, work_dir: Path) -> LoadedVersion:
-        """Fetch the version's files, check them against its manifest, and load them."""
-        folder = ModelRegistry(store).fetch(ref, work_dir / ref.name / ref.version)
+    def load(cls, store: Store, ref: ModelRef, work_dir: Path, *, judged: bool = False) -> LoadedVersion:
+        """Fetch the files that are served, or with `judged` those that were evaluated, check them against the manifest, and load them."""
+        place = work_dir / ref.name / ref.version
+        folder = ModelRegistry(store).fetch(ref, place / "judged" if judged else place, serving=not judged)
         model, catalogue = load_recommender(folder), Catalogue.load(folder)
         try:
             embeddings = model.item_vectors().cpu().numpy()
         except CannotExportError:
             embeddings = None
-        return cls(ref, model, catalogue, embeddings)
+        return cls(ref, model, catalogue, embeddings, refit=(folder / REFIT_FILE).exists())
 
     def search(self, text: str, count: int = 12) -> list[int]:
         """Return the indices of items whose title, or else id, contains every word of the text, most popular first."""

@@ -18,7 +18,7 @@ from serving.demo.explained import Filters, LoadedVersion
 from serving.demo.held_out import HeldOut
 from serving.demo.histories import NO_EVENTS, Events, Histories
 
-__all__ = ["GAPS", "Asked", "choose_filters", "choose_history", "choose_version"]
+__all__ = ["GAPS", "Asked", "choose_filters", "choose_history", "choose_version", "model_for"]
 
 REAL, OWN = "A real user", "Build a history"
 AS_IT_WAS = "as it was"
@@ -79,6 +79,19 @@ def choose_history(context: Context, loaded: LoadedVersion) -> Asked:
     )
     now = hidden.asked_at if hidden is not None and not len(events.times) else last
     return Asked(user, events, now + gaps[gap], hidden)
+
+
+def model_for(context: Context, loaded: LoadedVersion, asked: Asked) -> LoadedVersion:
+    """Return the model that answers. With a hidden event it is the judged one, because what is served may have learnt that event."""
+    if asked.hidden is None or not loaded.refit:
+        return loaded
+    st.caption(
+        escaped(
+            f"The list is that of the model that was evaluated. The served one was trained on all {loaded.nouns.events} afterwards, so it "
+            f"knows the hidden {loaded.nouns.event}."
+        )
+    )
+    return context.load(loaded.ref, judged=True)
 
 
 def choose_filters(loaded: LoadedVersion) -> tuple[int, Filters]:

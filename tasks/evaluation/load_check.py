@@ -115,11 +115,11 @@ def sample_requests(model: Recommender, requests: Requests, *, count: int, seed:
     return samples
 
 
-def check_staged(store: Store, staged: StagedVersion, settings: PromotionSettings) -> LoadCheck:
-    """Check a version before it is sealed."""
+def check_staged(store: Store, staged: StagedVersion, settings: PromotionSettings, *, serving: bool = False) -> LoadCheck:
+    """Check a version before it is sealed: the judged weights, or with `serving` those that are served."""
     with ExitStack() as stack:
         try:
-            folder = stack.enter_context(ModelRegistry(store).fetched(staged))
+            folder = stack.enter_context(ModelRegistry(store).fetched(staged, serving=serving))
         except VersionCorruptError as error:
             return LoadCheck.failed(str(error))
         found = check_folder(folder, settings)
@@ -130,9 +130,9 @@ def check_staged(store: Store, staged: StagedVersion, settings: PromotionSetting
 
 
 def check_version(store: Store, ref: ModelRef, settings: PromotionSettings) -> LoadCheck:
-    """Check a sealed version."""
+    """Check what is served of a sealed version."""
     files = ModelRegistry(store).manifest(ref.name, ref.version)["files"]
-    return check_staged(store, StagedVersion(ref.name, ref.version, ref.prefix, files), settings)
+    return check_staged(store, StagedVersion(ref.name, ref.version, ref.prefix, files), settings, serving=True)
 
 
 def check_folder(folder: Path, settings: PromotionSettings) -> LoadCheck:

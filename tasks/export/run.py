@@ -113,7 +113,7 @@ def export_version(
     engine.work_dir.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="export-", dir=engine.work_dir) as scratch,
-        ModelRegistry(store).fetched(ref, within=engine.work_dir) as folder,
+        ModelRegistry(store).fetched(ref, within=engine.work_dir, serving=True) as folder,
     ):
         writing = _Export(plan, Answers(folder), destination)
         writing.write_model_parts(lambda ids: _named(external_ids(store, dataset, Columns.USER), ids))

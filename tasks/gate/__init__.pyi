@@ -1,8 +1,8 @@
 from .decision import Approval, Decision
 from .judging import gate_settings, judge_sealed, judge_staged, record_decision
 from .notifications import Notice, champion_notice, decision_notice
-from .page import comparison_png, next_in_markdown, outcome_words, render_markdown, summary
-from .publication import Published, promote_version, publish, stage_challenger
+from .page import comparison_png, next_in_markdown, outcome_words, refit_note, render_markdown, summary
+from .publication import Published, promote_version, publish, stage_challenger, stage_refit, with_refit
 from .readiness import refuse_unjudgeable
 from .retention import ModelPrunePlan, plan_model_prune, prune_models, served_versions
 from .rollback import roll_back
@@ -27,6 +27,7 @@ __all__ = [
     "prune_models",
     "publish",
     "record_decision",
+    "refit_note",
     "refuse_unjudgeable",
     "render_markdown",
     "roll_back",
@@ -34,5 +35,7 @@ __all__ = [
     "rules_markdown",
     "served_versions",
     "stage_challenger",
+    "stage_refit",
     "summary",
+    "with_refit",
 ]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from tasks.evaluation import ServedWindow
+    from tasks.evaluation import Refit, ServedWindow
 
 __all__ = [
     "ANCHOR",
@@ -147,6 +147,7 @@ class Decision:
     fresh_requests: int | None = None  # requests whose target event is not in the champion's dataset
     excluded_requests: int = 0  # requests that are not compared, because the champion has learnt their user and item
     anchor: str | None = None  # the champion of `promotion.anchor_days` ago, if it was compared
+    refit: Refit | None = None  # the training on all events, after the gate accepted the challenger; None if there was none
     margin_from: str | None = None  # version that the margin of a later `non-inferior` decision counts from, if this is promoted
 
     @property

@@ -28,6 +28,7 @@ from tasks.evaluation import (
     rank,
     read_collapses,
     read_rankings,
+    read_refit,
     request_slices,
 )
 from tasks.gate.decision import Decision
@@ -72,6 +73,7 @@ def judge_sealed(store: Store, ref: ModelRef, settings: PromotionSettings) -> De
     dataset = load_dataset_ref(store, name, version)
     with leased(store, f"a judgement of {ref.version}", [ref.prefix, dataset.prefix]):
         decision = _judge(_Case(store, stored, ref.kind, dataset, evaluation, models, settings, nouns))
+    decision = replace(decision, refit=read_refit(store, ref))
     if decision.outcome != "promoted":
         record_decision(store, ref, decision)
     return decision

@@ -13,8 +13,10 @@ from infra.pages import (
     GREEN,
     RED,
     Interval,
+    count,
     data_uri,
     draw_intervals,
+    duration,
     escaped,
     interval_colour,
     new_figure,
@@ -25,7 +27,7 @@ from infra.pages import (
     zero_line,
 )
 from infra.version_names import shortened
-from tasks.evaluation import ServedWindow
+from tasks.evaluation import Refit, ServedWindow
 from tasks.gate.decision import CHAMPION_RANKED, Decision
 from tasks.gate.tables import rule_tables, rules_markdown
 
@@ -34,6 +36,7 @@ __all__ = [
     "next_in_markdown",
     "next_step",
     "outcome_words",
+    "refit_note",
     "render_html",
     "render_markdown",
     "served_note",
@@ -56,6 +59,7 @@ def render_markdown(decision: Decision) -> str:
         *([escaped(_approval(decision)), ""] if decision.approval else []),
         *[f"- {_told(reason)}" for reason in decision.reasons],
         *([""] if decision.reasons else []),
+        *([f"**What serves:** {_told(refit_note(decision.refit))}", ""] if decision.refit else []),
         *[line for warning in decision.warnings for line in (f"**Warning:** {_told(warning)}", "")],
         f"**Next:** {next_in_markdown(decision)}",
         "",
@@ -134,6 +138,22 @@ def served_note(found: ServedWindow) -> str:
     )
 
 
+def refit_note(refit: Refit) -> str:
+    """Say which weights are served, and what the training on all events was."""
+    compared = (
+        ""
+        if refit.agreement is None
+        else f" Its top tens have {refit.agreement:.0%} of their items in common with those of the judged weights, for "
+        f"{refit.users:,} users (at least {refit.least_agreement:.0%} is required)."
+    )
+    if not refit.served:
+        return f"the judged weights, because the training on all events failed its checks. {refit.reason}"
+    return (
+        f"a refit. The model was trained again on all {refit.events:,} events, also those that the evaluation held out, for "
+        f"{count(refit.epochs, 'epoch')} in {duration(refit.seconds)}.{compared} All other figures here are those of the judged weights."
+    )
+
+
 def render_html(decision: Decision) -> bytes:
     """Render one self-contained page: a summary, figures with intervals, slices, every rule, and notes on how to read them."""
     png = comparison_png(decision)
@@ -151,6 +171,7 @@ def render_html(decision: Decision) -> bytes:
         notes=[*rating_notes(decision), *comparison_notes(decision)],
         chart=data_uri(png) if png else "",
         served=served_note(decision.served_window) if decision.served_window else "",
+        refit=refit_note(decision.refit) if decision.refit else "",
     ).encode()
 
 

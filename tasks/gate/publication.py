@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from configs.settings import PromotionSettings, RetrainSettings, model_option
 from infra.registry import Lineage, ModelRef, ModelRegistry, Promotion, StagedVersion, refuse_changed
 from infra.storage import Store
 from tasks.best_effort import LOG, attempt
-from tasks.evaluation import Evaluation, VersionFolder
+from tasks.evaluation import CheckedRefit, Evaluation, Refit, VersionFolder
 from tasks.gate.decision import Decision
 from tasks.gate.judging import judge_sealed, record_decision
 from tasks.gate.page import render_html
 from tasks.training import Candidate, Machine, Origin
 
-__all__ = ["Published", "promote_version", "publish", "stage_challenger"]
+__all__ = ["Published", "promote_version", "publish", "stage_challenger", "stage_refit", "with_refit"]
 
 UNJUDGED = {"outcome": "not judged", "reasons": ["Trained without the gate. Judge it with `recsys model promote VERSION`."]}
 
@@ -44,6 +44,24 @@ def stage_challenger(store: Store, name: str, folder: VersionFolder) -> StagedVe
     path = Path(folder.path)
     refuse_changed(path, folder.files, since="evaluated")
     return ModelRegistry(store).stage(name, path, datetime.now(UTC), folder.files)
+
+
+def with_refit(decision: Decision, refit: Refit) -> Decision:
+    """Return the decision with what became of the training on all events."""
+    return replace(decision, refit=refit)
+
+
+def stage_refit(store: Store, staged: StagedVersion, checked: CheckedRefit) -> StagedVersion:
+    """Upload the weights that were trained on all events beside the judged ones, if they passed their checks.
+
+    Raises:
+        VersionCorruptError: The files have changed since the check.
+    """
+    if checked.folder is None:
+        return staged
+    path = Path(checked.folder.path)
+    refuse_changed(path, checked.folder.files, since="checked")
+    return ModelRegistry(store).stage_serving(staged, path, checked.folder.files)
 
 
 def publish(

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from configs.errors import NotFoundError, VersionCorruptError
 from configs.settings import PolicySettings, StoreSettings
+from configs.studies import PlayedPolicySettings
 from infra.registry import MOST_JSON, read_json
 from infra.storage import Store, open_store
 from tasks.replay.report import FIGURES
@@ -26,7 +27,8 @@ class Adopted:
 
     replay: str
     name: str
-    policy: PolicySettings
+    policy: PolicySettings  # when it retrains
+    refit: bool | None  # whether it served what was trained on all events; None: as the replay's settings say
     worth: str  # in sentences; empty if the replay has not ended
 
     @property
@@ -35,8 +37,10 @@ class Adopted:
         return described(self.policy)
 
     def environment(self) -> dict[str, Any]:
-        """Return the settings file for `recsys setup` that lets monitoring decide by the policy."""
-        return {"retraining": {"when": {"policy": self.policy.model_dump(exclude_defaults=True)}}}
+        """Return the settings file for `recsys setup` that lets monitoring decide by the policy, and retrainings serve what it served."""
+        when = {"policy": self.policy.model_dump(exclude_defaults=True)}
+        training = {} if self.refit is None else {"training": {"refit": self.refit}}
+        return {"retraining": {"when": when, **training}}
 
 
 def adopted_policy(store: StoreSettings, replay: str, name: str) -> Adopted:
@@ -62,13 +66,14 @@ def adopted_policy(store: StoreSettings, replay: str, name: str) -> Adopted:
     if name not in policies:
         raise NotFoundError(f"The replay {replay} has no policy {name}. It has {', '.join(policies)}.")
     try:
-        policy = PolicySettings.model_validate(policies[name])
+        played = PlayedPolicySettings.model_validate(policies[name])
     except ValidationError as error:
         raise VersionCorruptError(
             f"The policy {name} in {place.uri(f'{prefix}/{PLAN}')} cannot be used: {error.errors()[0]['msg']}. Run the replay again "
             "under another id."
         ) from error
-    return Adopted(replay, name, policy, _worth(place, prefix, name))
+    policy = PolicySettings.model_validate(played.model_dump(include=set(PolicySettings.model_fields)))
+    return Adopted(replay, name, policy, played.refit, _worth(place, prefix, name))
 
 
 def _worth(store: Store, prefix: str, name: str) -> str:

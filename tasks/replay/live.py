@@ -32,9 +32,9 @@ class LiveSample:
 
 
 def same_files(store: Store, version: ModelRef) -> tuple[str, ...]:
-    """Return the digests of the model's files. Versions with equal digests rank alike and were trained on the same dataset."""
+    """Return the digests of the model files that are served. Versions with equal digests rank alike and have learnt the same events."""
     files = ModelRegistry(store).manifest(version.name, version.version)["files"]
-    return tuple(files[name] for name in MODEL)
+    return tuple(files.get(f"serving/{name}", files[name]) for name in MODEL)
 
 
 def rank_live(
@@ -72,7 +72,7 @@ def rank_live(
 
 
 def _ranks(store: Store, champion: ModelRef, asked: Requests, settings: EvaluationSettings) -> IntArray:
-    with ModelRegistry(store).fetched(champion) as folder:
+    with ModelRegistry(store).fetched(champion, serving=True) as folder:
         model = load_apart(folder)
         masked = masks_seen(champion.protocol, model.sequential)
         ranking = rank_requests(model, asked, model.catalogue, mask_seen=masked, batch_size=settings.batch_size)

@@ -7,12 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from configs.clock import wall_clock
 from configs.errors import ReplayError
 from configs.redaction import safe_settings
 from configs.renames import current_names
 from configs.settings import ColumnSettings, DataSettings, ItemColumnSettings, RetrainSettings, StoreSettings, UserColumnSettings
-from configs.studies import ReplaySettings
+from configs.studies import PlayedPolicySettings, ReplaySettings
 from infra.digests import sha256_of_json
 from infra.locks import run_lock
 from infra.registry import git_commit
@@ -51,7 +53,8 @@ def plan_replay(settings: ReplaySettings) -> ReplayPlan:
     )
     kept = ReplayLog.of(plan).begin(plan)
     before = current_names([ReplaySettings], kept.settings)
-    changed = [name for name in chosen if _comparable(name, before.get(name)) != _comparable(name, chosen[name])]
+    before = {name: _complete(getattr(settings, name), before.get(name)) for name in chosen}
+    changed = [name for name in chosen if _comparable(name, before[name]) != _comparable(name, chosen[name])]
     if kept.source_hashes != plan.source_hashes:
         changed.insert(0, "the source's files")
     if not changed and _cuts(kept) != _cuts(plan):  # the code or the clock accepts other rows as possible events
@@ -79,6 +82,8 @@ def run_settings(plan: ReplayPlan, settings: ReplaySettings, policy: str | None 
     """
     values = {name: getattr(settings, name) for name in RetrainSettings.model_fields}
     folder = Path(plan.folder)
+    own: PlayedPolicySettings = settings.policies[policy] if policy else PlayedPolicySettings()
+    refit = settings.training.refit if own.refit is None else own.refit
     return RetrainSettings(
         **{
             **values,
@@ -89,6 +94,7 @@ def run_settings(plan: ReplayPlan, settings: ReplaySettings, policy: str | None 
             "etl": settings.etl.model_copy(update={"work_dir": folder / "etl"}),
             "store": plan.store,
             "work_dir": folder / "work",
+            "training": settings.training.model_copy(update={"refit": refit}),
         }
     )
 
@@ -101,6 +107,24 @@ def _of_slices(data: DataSettings, zone: str) -> DataSettings:
         "columns_users": UserColumnSettings(attributes=data.columns_users.attributes),
     }
     return data.model_copy(update={**usual, "landing": zone, "timestamp_format": "s", "timezone": None, "weights": {}})
+
+
+def _complete(like: Any, stored: Any) -> Any:
+    """Return stored settings with the defaults of those that were added to their section since. `like` are the settings of now."""
+    if isinstance(like, BaseModel) and isinstance(stored, dict):
+        fields = {name: field for name, field in type(like).model_fields.items() if name in stored or not field.is_required()}
+        found = {
+            name: _complete(getattr(like, name), stored[name]) if name in stored else _plain(field.get_default())
+            for name, field in fields.items()
+        }
+        return found | {name: value for name, value in stored.items() if name not in found}
+    if isinstance(like, dict) and isinstance(stored, dict):
+        return {name: _complete(like[name], each) if name in like else each for name, each in stored.items()}
+    return stored
+
+
+def _plain(value: Any) -> Any:
+    return safe_settings(value) if isinstance(value, BaseModel) else value
 
 
 def _comparable(name: str, value: Any) -> str:

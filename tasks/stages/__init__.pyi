@@ -11,12 +11,21 @@ from .gate import (
     promote_challenger,
     publish_version,
     return_to,
+    stage_refit_model,
     stage_version,
 )
 from .notifications import notify_champion, notify_decision
-from .remote_training import RemoteTraining, Trained, download_trained, settle_cost, train_by_deployment, upload_trained
+from .remote_training import (
+    RemoteTraining,
+    Trained,
+    download_refit,
+    download_trained,
+    settle_cost,
+    train_by_deployment,
+    upload_trained,
+)
 from .replay import begin_replay, deliver_slice, keep_training, record_slice, report_replay, slice_progress
-from .training import evaluate_models, record_runs, train_model
+from .training import check_refit_model, evaluate_models, record_runs, refit_model, train_model
 
 __all__ = [
     "RESUMED_TAG",
@@ -28,11 +37,13 @@ __all__ = [
     "begin_search",
     "build_dataset",
     "check_gate",
+    "check_refit_model",
     "compact_dataset",
     "compare_entry",
     "conclude_search",
     "decide_retraining",
     "deliver_slice",
+    "download_refit",
     "download_trained",
     "evaluate_models",
     "force_promotion",
@@ -48,6 +59,7 @@ __all__ = [
     "publish_version",
     "record_runs",
     "record_slice",
+    "refit_model",
     "report_comparison",
     "report_replay",
     "resumed_tags",
@@ -55,6 +67,7 @@ __all__ = [
     "search_trials",
     "settle_cost",
     "slice_progress",
+    "stage_refit_model",
     "stage_version",
     "start_run",
     "started_runs",

@@ -12,7 +12,7 @@ from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
 from infra.registry import ModelRef, ModelRegistry, Promotion, StagedVersion, find_version
 from infra.storage import open_store
 from tasks.datasets import DatasetRef, remember_histories
-from tasks.evaluation import REPORT_FILE, Evaluation, VersionFolder
+from tasks.evaluation import REPORT_FILE, CheckedRefit, Evaluation, VersionFolder
 from tasks.gate import (
     Decision,
     Published,
@@ -25,6 +25,8 @@ from tasks.gate import (
     refuse_unjudgeable,
     roll_back,
     stage_challenger,
+    stage_refit,
+    with_refit,
 )
 from tasks.stages.artifacts import happened
 from tasks.stages.model_artifacts import publish_decision_artifact
@@ -39,6 +41,7 @@ __all__ = [
     "promote_challenger",
     "publish_version",
     "return_to",
+    "stage_refit_model",
     "stage_version",
 ]
 
@@ -70,6 +73,16 @@ def judge_challenger(staged: StagedVersion, challenger_kind: str, dataset: Datas
     happened(f"gate: {_passed(decision)}")
     get_run_logger().info("gate: %s. %s", decision.outcome, " ".join(decision.reasons))
     return decision
+
+
+@task(name="stage refit", **NETWORK)
+def stage_refit_model(
+    staged: StagedVersion, decision: Decision, checked: CheckedRefit, settings: RetrainSettings
+) -> tuple[StagedVersion, Decision]:
+    """Add the weights that were trained on all events to the staged version, and what became of them to the decision."""
+    told = with_refit(decision, checked.refit)
+    publish_decision_artifact(told)
+    return stage_refit(open_store(settings.store), staged, checked), told
 
 
 @task(name="publish version", **NETWORK)

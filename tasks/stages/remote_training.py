@@ -24,7 +24,7 @@ from configs.runpod import POOL_TYPE, RunPodSettings, TrainingPlaceSettings
 from configs.settings import RetrainSettings
 from infra.pages import duration, listed, money
 from infra.runpod import PodCost, account_filter, accounts_in
-from infra.storage import open_store
+from infra.storage import Store, open_store
 from tasks.datasets import DatasetRef
 from tasks.stages.artifacts import happened
 from tasks.stages.deployment_runs import started_runs, wait_for_end
@@ -41,7 +41,15 @@ from tasks.training import (
     upload_candidates,
 )
 
-__all__ = ["RemoteTraining", "Trained", "download_trained", "settle_cost", "train_by_deployment", "upload_trained"]
+__all__ = [
+    "RemoteTraining",
+    "Trained",
+    "download_refit",
+    "download_trained",
+    "settle_cost",
+    "train_by_deployment",
+    "upload_trained",
+]
 
 
 @dataclass(frozen=True)
@@ -75,8 +83,13 @@ def upload_trained(candidates: list[Candidate], settings: RetrainSettings) -> No
 
 
 @task(name="train by deployment", cache_policy=NO_CACHE)
-def train_by_deployment(dataset: DatasetRef, settings: RetrainSettings) -> tuple[str, ...]:
+def train_by_deployment(dataset: DatasetRef, settings: RetrainSettings, refit_epochs: int | None = None) -> tuple[str, ...]:
     """Train the candidates as a run of the deployment, and wait for it.
+
+    Args:
+        dataset: Dataset version to train on.
+        settings: Settings of the run.
+        refit_epochs: Train the challenger only, on all events, for so many epochs.
 
     Returns:
         The ids of the flow runs that were started. The last one trained the candidates; the others crashed.
@@ -100,7 +113,7 @@ def train_by_deployment(dataset: DatasetRef, settings: RetrainSettings) -> tuple
         # A folder of this machine means nothing in a pod. The default is below the folder in which the image starts.
         settings = settings.model_copy(update={"work_dir": RetrainSettings.model_fields["work_dir"].default})
     runs: list[str] = []
-    for ended in _ended_runs(dataset, settings):
+    for ended in _ended_runs(dataset, settings, refit_epochs):
         runs.append(str(ended.id))
         assert ended.state is not None
         if ended.state.is_completed():
@@ -117,16 +130,22 @@ def train_by_deployment(dataset: DatasetRef, settings: RetrainSettings) -> tuple
 @task(name="take over", **NETWORK)
 def download_trained(dataset: DatasetRef, runs: tuple[str, ...], settings: RetrainSettings) -> Trained:
     """Fetch the candidates that the last run uploaded, and log and track them as if they had been trained here."""
-    store, log = open_store(settings.store), get_run_logger()
+    store = open_store(settings.store)
     folder = settings.work_dir / "candidates" / settings.model_name
     candidates, machine = download_candidates(store, runs[-1], settings.kinds, folder)
     for candidate in candidates:
         follow_training(dataset, candidate, settings)
-    try:
-        delete_uploaded(store, runs[-1])
-    except StoreError as error:
-        log.warning("The candidates handed over by the run %s could not be deleted from the store: %s", runs[-1], error)
+    _delete_handed_over(store, runs[-1])
     return Trained(candidates, RemoteTraining(runs, machine))
+
+
+@task(name="take over refit", **NETWORK)
+def download_refit(runs: tuple[str, ...], settings: RetrainSettings) -> Candidate:
+    """Fetch the challenger that the last run trained on all events."""
+    store, folder = open_store(settings.store), settings.work_dir / "refits" / settings.model_name
+    (candidate,), _ = download_candidates(store, runs[-1], [settings.challenger], folder)
+    _delete_handed_over(store, runs[-1])
+    return candidate
 
 
 @task(name="settle cost", cache_policy=NO_CACHE)
@@ -156,6 +175,13 @@ def settle_cost(training: RemoteTraining, place: TrainingPlaceSettings) -> Origi
     return Origin(training.machine, usd, rented)
 
 
+def _delete_handed_over(store: Store, run: str) -> None:
+    try:
+        delete_uploaded(store, run)
+    except StoreError as error:
+        get_run_logger().warning("The candidates handed over by the run %s could not be deleted from the store: %s", run, error)
+
+
 def _refuse_plugins_that_a_pod_lacks(settings: RetrainSettings) -> None:
     plugins = [f"{place} ({kind})" for kind in settings.kinds if (place := place_of(kind)) is not None]
     if plugins and not settings.training.pods_have_plugins:
@@ -176,7 +202,7 @@ def _is_rented(deployment: str) -> bool:
             return False
 
 
-def _ended_runs(dataset: DatasetRef, settings: RetrainSettings) -> Iterator[FlowRun]:
+def _ended_runs(dataset: DatasetRef, settings: RetrainSettings, refit_epochs: int | None) -> Iterator[FlowRun]:
     """Start runs of the deployment, one after the other, and yield each once it has ended.
 
     A run that had been started before, and was cancelled because this flow run or the one that it resumes was stopped, is left
@@ -191,8 +217,10 @@ def _ended_runs(dataset: DatasetRef, settings: RetrainSettings) -> Iterator[Flow
             "tracking": settings.tracking.model_copy(update={"mode": "off"}),
         }
     )
-    parameters = {"dataset": f"{dataset.name}/{dataset.version}", "hand_over": True}
-    for started in _started_runs(settings.training.deployment, handed, parameters):
+    parameters: dict[str, Any] = {"dataset": f"{dataset.name}/{dataset.version}", "hand_over": True}
+    if refit_epochs is not None:
+        parameters["refit_epochs"] = refit_epochs
+    for started in _started_runs(settings.training.deployment, handed, parameters, "train" if refit_epochs is None else "refit"):
         if started.state is not None and (started.state.is_cancelling() or started.state.is_cancelled()):
             continue
         get_run_logger().info("training runs as %s of %s", started.name, settings.training.deployment)
@@ -205,9 +233,9 @@ def _ended_runs(dataset: DatasetRef, settings: RetrainSettings) -> Iterator[Flow
         yield ended
 
 
-def _started_runs(deployment: str, settings: RetrainSettings, parameters: Mapping[str, Any]) -> Iterator[FlowRun]:
+def _started_runs(deployment: str, settings: RetrainSettings, parameters: Mapping[str, Any], key: str) -> Iterator[FlowRun]:
     try:
-        yield from started_runs(deployment, settings, parameters, "train")
+        yield from started_runs(deployment, settings, parameters, key)
     except ObjectNotFound as error:
         raise SettingsError(
             f"training.deployment is {deployment}, which does not exist on the Prefect server. Deploy it (`prefect deploy`), or set "

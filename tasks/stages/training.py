@@ -11,14 +11,14 @@ from prefect import task
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from configs.errors import AlreadyExistsError
+from configs.errors import AlreadyExistsError, TrainingError
 from configs.settings import RetrainSettings
 from infra.progress import step
 from infra.registry import ModelRef
 from infra.storage import open_store
 from models.recommender import EpochReport
 from tasks.datasets import DatasetRef
-from tasks.evaluation import Evaluation, VersionFolder, assemble_version, evaluate
+from tasks.evaluation import CheckedRefit, Evaluation, VersionFolder, assemble_version, check_refit, evaluate, failed_refit
 from tasks.gate import Decision
 from tasks.stages.artifacts import happened, live_progress
 from tasks.stages.model_artifacts import publish_metrics_artifact
@@ -26,7 +26,16 @@ from tasks.stages.task_options import NETWORK
 from tasks.tracking import RunPlan, abandon_tracking, candidate_plan, candidate_record, resume_tracking, start_tracking
 from tasks.training import Candidate, challenger_of, train_candidate
 
-__all__ = ["Evaluated", "epoch_line", "evaluate_models", "follow_training", "record_runs", "train_model"]
+__all__ = [
+    "Evaluated",
+    "check_refit_model",
+    "epoch_line",
+    "evaluate_models",
+    "follow_training",
+    "record_runs",
+    "refit_model",
+    "train_model",
+]
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,42 @@ def train_model(dataset: DatasetRef, kind: str, settings: RetrainSettings) -> Ca
         log.info("%s resumed from epoch %d of an earlier run", kind, candidate.resumed_from)
     happened(f"train {kind}: kept epoch {candidate.best_epoch} of {len(candidate.epochs)}")
     return candidate
+
+
+@task(name="refit", task_run_name="refit {kind}", **NETWORK)
+def refit_model(dataset: DatasetRef, kind: str, epochs: int, settings: RetrainSettings) -> Candidate | str:
+    """Train a kind on all events, for as many epochs as it needed when it was judged. Return why if it cannot be trained so."""
+    log = get_run_logger()
+    with live_progress("refit", f"{kind} is trained on all events") as shown:
+
+        def on_epoch(report: EpochReport) -> None:
+            said = f"epoch {report.epoch} of {report.max_epochs} on all events: {report.seconds:.1f} s"
+            shown(100 * report.epoch / report.max_epochs, said)
+            log.info("%s %s", kind, said, extra=step(f"refit {kind}", report.epoch, report.max_epochs))
+
+        try:
+            candidate = train_candidate(open_store(settings.store), dataset, kind, settings, on_epoch, refit_epochs=epochs)
+        except TrainingError as error:
+            return str(error)
+    happened(f"refit {kind}: {len(candidate.epochs)} epochs on all events")
+    return candidate
+
+
+@task(name="check the refit", **NETWORK)
+def check_refit_model(
+    dataset: DatasetRef, judged: VersionFolder, challenger: Candidate, refit: Candidate | str, settings: RetrainSettings
+) -> CheckedRefit:
+    """Check the model that was trained on all events against the judged one. `refit` is the reason if there is none."""
+    if isinstance(refit, str):
+        found = failed_refit(challenger, refit, settings)
+    else:
+        found = check_refit(open_store(settings.store), dataset, judged, refit, settings)
+    log = get_run_logger()
+    if found.refit.served:
+        log.info("the refit is served: its top tens agree with the judged ones by %.0f %%", 100 * (found.refit.agreement or 0))
+    else:
+        log.warning("the judged weights are served, because the refit failed its checks: %s", found.refit.reason)
+    return found
 
 
 def follow_training(dataset: DatasetRef, candidate: Candidate, settings: RetrainSettings) -> None:

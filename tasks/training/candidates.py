@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from models.evaluation import Split, split
 from models.loading import make_recommender, placement_of
 from models.plugins import blamed, check_fitted, check_saved
 from models.recommender import EpochReport, FitReport, OnEpoch, Recommender
-from models.training import Replicas
+from models.training import Replicas, fixed_epochs
 from tasks.datasets import DatasetRef, read_table
 from tasks.training.subprocess_training import run_apart
 
@@ -57,21 +58,37 @@ def challenger_of(candidates: list[Candidate]) -> Candidate:
     return candidates[-1]
 
 
-def read_split(store: Store, dataset: DatasetRef, settings: EvaluationSettings) -> Split:
-    """Load the dataset version and split it under the configured protocol."""
+def read_split(store: Store, dataset: DatasetRef, settings: EvaluationSettings, *, whole: bool = False) -> Split:
+    """Load the dataset version and split it under the configured protocol. With `whole`, the train part has all events."""
     columns = list(dataset.properties.with_weight(("user_id", "item_id", "timestamp", "row")))
     if dataset.properties.feedback == "explicit":
         columns.append("rating")
-    return split(read_table(store, dataset, "interactions", columns), settings, repeats=dataset.properties.repeats)
+    events = read_table(store, dataset, "interactions", columns)
+    return split(events, settings, repeats=dataset.properties.repeats, whole=whole)
 
 
 def train_candidate(
-    store: Store, dataset: DatasetRef, kind: str, settings: RetrainSettings, on_epoch: OnEpoch | None = None
+    store: Store,
+    dataset: DatasetRef,
+    kind: str,
+    settings: RetrainSettings,
+    on_epoch: OnEpoch | None = None,
+    *,
+    refit_epochs: int | None = None,
 ) -> Candidate:
     """Train one model. If an earlier run was killed, training resumes from its last epoch.
 
     If the settings ask for several replicas, each one is a separate process that ends with this one and reads the dataset from
     `settings.store`.
+
+    Args:
+        store: Store of the dataset.
+        dataset: Dataset version to train on.
+        kind: Kind of the model.
+        settings: Settings of the run.
+        on_epoch: Called after each epoch.
+        refit_epochs: Train on all events of the dataset, for exactly this many epochs if the kind has epochs. None: train on the train
+            part of the protocol.
 
     Raises:
         TrainingError: Training cannot start, or it diverges.
@@ -86,6 +103,7 @@ def train_candidate(
             dataset,
             kind,
             settings,
+            refit_epochs,
             trains=f"{kind} of {settings.model_name}",
             on_epoch=on_epoch,
             threads=threads,
@@ -97,7 +115,7 @@ def train_candidate(
         assert candidate is not None  # of the first replica
         return candidate
     torch.set_num_threads(threads)
-    return _save(*_fit(store, dataset, kind, settings, on_epoch), kind, settings)
+    return _save(*_fit(store, dataset, kind, settings, refit_epochs, on_epoch), _candidate_folder(settings, kind, refit_epochs))
 
 
 def clear_checkpoints(settings: RetrainSettings) -> None:
@@ -105,34 +123,43 @@ def clear_checkpoints(settings: RetrainSettings) -> None:
     shutil.rmtree(_checkpoints(settings), ignore_errors=True)
 
 
-def _train_replica(dataset: DatasetRef, kind: str, settings: RetrainSettings, on_epoch: OnEpoch | None) -> Candidate | None:
+def _train_replica(
+    dataset: DatasetRef, kind: str, settings: RetrainSettings, refit_epochs: int | None, on_epoch: OnEpoch | None
+) -> Candidate | None:
     with blamed(kind, "training"):
-        fitted = _fit(open_store(settings.store), dataset, kind, settings, on_epoch)
-        return _save(*fitted, kind, settings) if Replicas.current().rank == 0 else None
+        fitted = _fit(open_store(settings.store), dataset, kind, settings, refit_epochs, on_epoch)
+        return _save(*fitted, _candidate_folder(settings, kind, refit_epochs)) if Replicas.current().rank == 0 else None
 
 
 def _fit(
-    store: Store, dataset: DatasetRef, kind: str, settings: RetrainSettings, on_epoch: OnEpoch | None
+    store: Store,
+    dataset: DatasetRef,
+    kind: str,
+    settings: RetrainSettings,
+    refit_epochs: int | None,
+    on_epoch: OnEpoch | None,
 ) -> tuple[Recommender, FitReport]:
     model = make_recommender(kind, settings.models)
     model.prepare()
     model.describe_users(read_table(store, dataset, "users"))
-    parts = read_split(store, dataset, settings.evaluation)
-    report = model.fit(
-        parts.train,
-        parts.valid,
-        parts.catalogue,
-        seed=settings.seed,
-        mask_seen=parts.masks_seen(model.sequential),
-        checkpoint_dir=_checkpoints(settings) / kind,
-        on_epoch=on_epoch,
-    )
+    parts = read_split(store, dataset, settings.evaluation, whole=refit_epochs is not None)
+    with nullcontext() if refit_epochs is None else fixed_epochs(refit_epochs):
+        report = model.fit(
+            parts.train,
+            parts.valid,
+            parts.catalogue,
+            seed=settings.seed,
+            mask_seen=parts.masks_seen(model.sequential),
+            # The epochs are part of the name, because a checkpoint that has more of them could not be taken back.
+            checkpoint_dir=_checkpoints(settings) / (kind if refit_epochs is None else f"{kind}-refit-{refit_epochs}"),
+            on_epoch=on_epoch,
+        )
     check_fitted(kind, report)
     return model, report
 
 
-def _save(model: Recommender, report: FitReport, kind: str, settings: RetrainSettings) -> Candidate:
-    folder = settings.work_dir / "candidates" / settings.model_name / kind
+def _save(model: Recommender, report: FitReport, folder: Path) -> Candidate:
+    kind = folder.name
     if folder.exists():
         shutil.rmtree(folder)
     model.save(folder)
@@ -151,6 +178,11 @@ def _save(model: Recommender, report: FitReport, kind: str, settings: RetrainSet
         threads=torch.get_num_threads(),
         collapsed=report.collapsed,
     )
+
+
+def _candidate_folder(settings: RetrainSettings, kind: str, refit_epochs: int | None) -> Path:
+    """Return where a candidate is saved. The folder of the judged model becomes the version, so a refit has another one."""
+    return settings.work_dir / ("candidates" if refit_epochs is None else "refits") / settings.model_name / kind
 
 
 def _checkpoints(settings: RetrainSettings) -> Path:

@@ -36,6 +36,7 @@ from flows.train import train
 from infra.locks import run_lock
 from infra.registry import ModelRegistry, fetch_files
 from infra.storage import open_store
+from tasks.evaluation import check_version
 from tasks.gate import promote_version
 from tasks.monitoring import DriftResult
 from tasks.outcome import Answers
@@ -121,7 +122,7 @@ def test_the_first_run_promotes_the_second_compares_and_a_rollback_returns(first
     assert champion_of(settings) == first.version.version
 
 
-def test_a_better_model_on_newer_data_replaces_the_champion(make_settings: Make) -> None:
+def test_a_better_model_on_newer_data_replaces_the_champion_and_is_served_with_its_refit(make_settings: Make) -> None:
     weak = make_settings()
     settings = weak.model_copy(
         update={
@@ -143,13 +144,21 @@ def test_a_better_model_on_newer_data_replaces_the_champion(make_settings: Make)
     more = strong.models.ss4rec.model_copy(
         update={"max_epochs": 10, "dropout": 0.1, "embedding_dropout": 0.0, "learning_rate": 0.01}
     )
-    second = retrain(strong.model_copy(update={"models": strong.models.model_copy(update={"ss4rec": more})}))
+    refit = strong.training.model_copy(update={"refit": True})
+    second = retrain(strong.model_copy(update={"models": strong.models.model_copy(update={"ss4rec": more}), "training": refit}))
     assert second.promoted and second.decision.champion == first.version.version
     assert second.dataset.version != first.dataset.version
     assert second.decision.metrics["challenger"]["ndcg@10"] > second.decision.metrics["champion"]["ndcg@10"]
     assert champion_of(strong) == second.version.version
     files = ModelRegistry(open_store(strong.store)).manifest(strong.model_name, second.version.version)["files"]
     assert "recsys_report.html" not in files, "the settings want no page"
+    made = second.decision.refit
+    assert first.decision.refit is None and made is not None and made.served, made
+    assert 0 < made.events <= second.dataset.rows and second.durations_s["refit"] > 0
+    assert files["serving/model.safetensors"] != files["model.safetensors"] and "serving/sample_requests.json" in files
+    assert check_version(open_store(strong.store), second.version, strong.promotion).ok, (
+        "what is served loads and answers as stored"
+    )
 
 
 def test_a_version_trained_by_hand_waits_for_promote(make_settings: Make) -> None:

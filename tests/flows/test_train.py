@@ -38,13 +38,14 @@ class Chosen(str):
         ({}, ["train ml-100k/new", "evaluate", "register", "clear"]),
         ({"hand_over": False, "dataset": "small/old"}, ["train small/old", "evaluate", "register", "clear"]),
         ({"hand_over": True, "dataset": "small/old"}, ["train small/old", "upload", "clear"]),
+        ({"hand_over": True, "dataset": "small/old", "refit_epochs": 3}, ["refit ss4rec for 3 epochs", "upload", "clear"]),
     ],
 )
 def test_a_deployments_run_registers_or_uploads_what_it_trained(
     stored: dict[str, Any], expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flow: Flow[..., Any] = load_flow_from_entrypoint(f"{ROOT}/flows/train.py:train")
-    assert flow.name == "train" and set(flow.parameters.properties) == {"settings", "dataset", "hand_over"}
+    assert flow.name == "train" and set(flow.parameters.properties) == {"settings", "dataset", "hand_over", "refit_epochs"}
     parameters = flow.validate_parameters({"settings": RetrainSettings().model_dump(mode="json"), **stored})
     done: list[str] = []
 
@@ -57,6 +58,7 @@ def test_a_deployments_run_registers_or_uploads_what_it_trained(
         "leased": lambda *_: nullcontext(),
         "chosen_dataset": lambda dataset, data, *_: Chosen(dataset or f"{data.dataset_name}/new"),
         "train_inline": lambda dataset, *_: note(f"train {dataset}", Trained([])),
+        "refit_model": lambda _, kind, epochs, *__: note(f"refit {kind} for {epochs} epochs"),
         "evaluate_candidates": lambda *_: note("evaluate"),
         "register_unjudged": lambda *_: note("register", VERSION),
         "upload_trained": lambda *_: note("upload"),

@@ -6,6 +6,7 @@ import errno
 import json
 import shutil
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from botocore.exceptions import PartialCredentialsError
 from safetensors.numpy import load_file, save_file
 
 from configs.errors import StoreDeniedError, StoreUnavailableError
+from infra.registry import Lineage, ModelRegistry, file_digests
 from infra.storage.local import LocalStore
 from serving.engine import Models, ServedModel
 from serving.follower import ChampionFollower
-from tests.serving.versions import draw, promote_version, publish, settings_of
+from tests.serving.versions import NAME, draw, promote_version, publish, settings_of
 
 
 class World:
@@ -86,6 +88,20 @@ def test_nothing_is_served_before_a_promotion_and_the_champion_after_each(world:
     assert champion is not None and champion.model is before.model and champion.number == 3
     assert list(world.swaps[-1].others) == [world.second]
     assert list((world.root / "served").iterdir()) == []  # nothing is left of what was fetched
+
+
+def test_a_version_is_served_with_the_weights_of_its_refit(world: World) -> None:
+    registry, judged, refit = ModelRegistry(world.store), world.root / "first", world.root / "second"
+    staged = registry.stage(NAME, judged, datetime.now(UTC) + timedelta(hours=1))
+    staged = registry.stage_serving(staged, refit, file_digests(refit))
+    lineage = Lineage(**registry.manifest(NAME, world.first)["lineage"])
+    version = registry.seal(staged, {"outcome": "promoted", "reasons": []}, lineage, datetime.now(UTC)).version
+    promote_version(world.store, version)
+    world.follower().look()
+    champion = world.swaps[-1].champion
+    assert champion is not None and champion.version == version, "the answers stored with the refit are those of its weights"
+    expected = ServedModel.load(refit, "refit", 1, 1000)
+    assert np.array_equal(champion.model.item_vectors, expected.model.item_vectors)
 
 
 def test_a_broken_version_is_refused_and_reported_and_the_old_one_stays_in_service(world: World) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import streamlit as st
 
 from infra.pages import escaped
-from serving.demo import Context, Explained, cards, charts, choose_filters, choose_history, choose_version
+from serving.demo import Context, Explained, cards, charts, choose_filters, choose_history, choose_version, model_for
 
 __all__ = ["show"]
 
@@ -22,6 +22,7 @@ def show(context: Context) -> None:
         right = choose_version(context, "Right", 1, "right")
         k, only = choose_filters(left)
     asked = choose_history(context, left)
+    left, right = (model_for(context, loaded, asked) for loaded in (left, right))
     rules = context.rules()
     # What one of the two does not have cannot be asked of both.
     kept = {

@@ -22,6 +22,7 @@ from serving.demo import (
     choose_history,
     choose_version,
     legend,
+    model_for,
     plain_table,
     when,
 )
@@ -38,6 +39,7 @@ def show(context: Context) -> None:
         loaded = choose_version(context)
         k, only = choose_filters(loaded)
     asked = choose_history(context, loaded)
+    loaded = model_for(context, loaded, asked)
     nouns, events, hidden = loaded.nouns, asked.events, asked.hidden
     rules = context.rules()
     with st.spinner("Ranking ..."):

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from configs.errors import AlreadyExistsError, NotFoundError, StoreUnavailableError, VersionCorruptError
-from infra.registry import Lineage, ModelRegistry, lineage, machine_facts
+from infra.registry import Lineage, ModelRegistry, file_digests, lineage, machine_facts
 from infra.storage.local import LocalStore
 from tests.tasks.stored import NAME, NOW, sealed, stage_popularity
+
+LINEAGE = Lineage("popularity", "small/abc", "loo-exact", 0, {}, {"ndcg@10": 0.1}, 1.0, None, **machine_facts())
 
 
 def test_a_version_exists_once_it_is_sealed(tmp_path: Path) -> None:
@@ -50,6 +52,26 @@ def test_versions_are_listed_oldest_first_and_never_overwritten(tmp_path: Path) 
     assert [ref.version for ref in registry.versions(NAME)] == sorted(ref.version for ref in refs)
     with pytest.raises(AlreadyExistsError):
         registry.stage(NAME, tmp_path / "m0", NOW)
+
+
+def test_files_that_serve_take_the_place_of_the_judged_ones_only_where_they_are_asked_for(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    registry, staged = ModelRegistry(store), stage_popularity(store, tmp_path / "judged")
+    refit = tmp_path / "refit"
+    refit.mkdir()
+    (refit / "model.safetensors").write_bytes(b"refit")
+    (refit / "refit.json").write_text("{}")
+    added = registry.stage_serving(staged, refit, file_digests(refit))
+    assert registry.stage_serving(staged, refit, file_digests(refit)) == added, "the call can be repeated"
+    ref = registry.seal(added, {"outcome": "promoted", "reasons": []}, LINEAGE, NOW)
+    assert ref.version == staged.version
+    judged, serving = registry.fetch(ref, tmp_path / "a"), registry.fetch(ref, tmp_path / "b", serving=True)
+    assert (judged / "model.safetensors").read_bytes() == (tmp_path / "judged" / "model.safetensors").read_bytes()
+    assert (serving / "model.safetensors").read_bytes() == b"refit" and not (judged / "refit.json").exists()
+    assert {path.name for path in serving.iterdir()} == {path.name for path in judged.iterdir()} | {"refit.json"}
+    store.put(f"{ref.prefix}/serving/model.safetensors", b"other")
+    with pytest.raises(VersionCorruptError, match=r"serving/model\.safetensors differs"):
+        registry.promote(NAME, ref.version, expected=0, reason="edited", now=NOW)
 
 
 class Interrupted(LocalStore):

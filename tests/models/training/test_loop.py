@@ -18,7 +18,7 @@ from configs.errors import TrainingError
 from configs.settings import PopularitySettings
 from models.popularity import Popularity
 from models.recommender import EpochReport, FitReport, IntArray, Requests, Sequences
-from models.training import Checkpoints, EagerEpochs, Learner, Schedule, StepRule, name_first_nonfinite, train
+from models.training import Checkpoints, EagerEpochs, Learner, Schedule, StepRule, fixed_epochs, name_first_nonfinite, train
 
 
 def run(
@@ -111,6 +111,20 @@ def test_training_stops_when_the_valid_metric_stops_rising_and_keeps_the_best() 
     _, report = run(None, epochs=10, valid=[0.1, 0.3, 0.2, 0.25, 0.9, 0.9])
     assert (len(report.epochs), report.best_epoch) == (4, 2)
     assert [e.best_epoch for e in report.epochs] == [1, 2, 2, 2]
+
+
+def test_a_fixed_number_of_epochs_ends_with_the_last_weights_whatever_the_valid_metric_is(tmp_path: Path) -> None:
+    rising, _ = run(None, epochs=5)
+    with fixed_epochs(5):
+        fixed, report = run(None, epochs=9, valid=[0.5, 0.4, 0.2, 0.15, 0.1])
+        with pytest.raises(Killed):
+            run(tmp_path, epochs=9, valid=[0.5, 0.4], on_epoch=kill_after(2))
+        resumed, again = run(tmp_path, epochs=9, valid=[0.2, 0.15, 0.1])
+    assert (len(report.epochs), report.best_epoch, again.resumed_from) == (5, 5, 2)
+    for network in (fixed, resumed):
+        assert all(torch.equal(weight, network.state_dict()[name]) for name, weight in rising.state_dict().items())
+    assert report.collapsed, "the valid metric fell below half of its best value"
+    assert len(run(None, epochs=9, valid=[0.5, 0.4, 0.3])[1].epochs) == 3, "patience counts again outside of the block"
 
 
 def test_training_and_resuming_leave_the_callers_random_numbers_alone(tmp_path: Path) -> None:

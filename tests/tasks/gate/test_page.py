@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 from markdown_it import MarkdownIt
 
-from tasks.evaluation import LoadCheck
-from tasks.gate import Approval, comparison_png, decision_notice, render_markdown, summary
+from tasks.evaluation import LoadCheck, Refit
+from tasks.gate import Approval, comparison_png, decision_notice, render_markdown, summary, with_refit
 from tasks.gate.decision import Rule
 from tasks.gate.inputs import UnrankedInputs
 from tasks.gate.page import next_step, render_html
@@ -62,6 +62,23 @@ def test_markup_in_a_reason_is_shown_as_written() -> None:
     assert planted_elements(drawn) == [] and not re.search(r"<(img|a|em|s|h1|script)\b", drawn)
     text = html.unescape(re.sub(r"<[^>]+>", "", drawn)).replace("\N{WORD JOINER}", "")
     assert all(reason in text for reason in PLANTED) and f"Approved by {PLANTED[1]}" in text
+
+
+def test_the_page_and_the_summary_say_which_weights_serve_and_how_they_were_checked() -> None:
+    decision = decide(inputs(ranking(0.4)), SETTINGS)
+    served = Refit(True, "", 7, 100_000, 12.4, 0.613, 500, 0.2)
+    refused = replace(served, served=False, reason="Its top tens have only 6% of <b>their</b> items in common.", agreement=None)
+    for refit, said in (
+        (served, "trained again on all 100,000 events"),
+        (served, "7 epochs in 12.4 s. Its top tens have 61% of their items in common"),
+        (served, "All other figures here are those of the judged weights."),
+        (refused, "the judged weights, because the training on all events failed its checks. Its top tens have only 6%"),
+    ):
+        told = with_refit(decision, refit)
+        page = re.sub(r"\s+", " ", render_html(told).decode())
+        assert said in page and said in render_markdown(told), said
+        assert "<b>their" not in page
+    assert "What serves" not in render_markdown(decision) and b"What serves" not in render_html(decision)
 
 
 def test_a_first_model_has_no_comparison_to_draw() -> None:

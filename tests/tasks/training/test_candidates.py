@@ -12,6 +12,7 @@ import torch
 
 from configs.errors import TrainingError
 from configs.settings import EvaluationSettings, ModelSettings, RetrainSettings, SS4RecSettings, ValidationSettings
+from infra.registry import file_digests
 from infra.storage.local import LocalStore
 from models.loading import load_recommender
 from tasks.datasets import DatasetRef, write_dataset
@@ -64,6 +65,18 @@ def test_a_dataset_that_does_not_describe_its_users_is_refused_only_if_the_model
     candidate, _ = trained(store, dataset, tmp_path)
     assert candidate.replicas == 1
     assert len(candidate.epochs) == 2 and not (Path(candidate.folder) / "users.parquet").exists()
+
+
+def test_a_refit_trains_on_all_events_for_the_epochs_that_it_is_given_and_leaves_the_judged_model_alone(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    dataset = stored(store, None)
+    judged, settings = trained(store, dataset, tmp_path)
+    refit = train_candidate(store, dataset, "ss4rec", settings, refit_epochs=3)
+    assert (len(refit.epochs), refit.best_epoch) == (3, 3) and settings.models.ss4rec.max_epochs == 2
+    assert refit.folder != judged.folder and file_digests(Path(judged.folder)) == judged.files
+    events = [pd.read_parquet(Path(each.folder) / "vocabulary.parquet")["train_events"].sum() for each in (judged, refit)]
+    assert events == [dataset.rows - 2 * 30, dataset.rows], "two events of each of 30 users were held out"
+    assert not list((tmp_path / "work" / "checkpoints" / settings.model_name / "ss4rec").glob("*refit*"))
 
 
 def test_replicas_without_a_gpu_each_are_refused_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
