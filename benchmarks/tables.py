@@ -340,6 +340,12 @@ def _experiments(result: Result) -> str:
     return render(result)
 
 
+def _rollouts(result: Result) -> str:
+    from benchmarks.serving.rollouts import render
+
+    return render(result)
+
+
 def _peeking(result: Result) -> str:
     from benchmarks.pipeline.peeking import render
 
@@ -381,6 +387,7 @@ TABLES: dict[str, Table] = {
     "rules": Table("rules.json", "python -m benchmarks.serving.rules", _rules),
     "bodies": Table("bodies.json", "python -m benchmarks.serving.bodies", _bodies),
     "first-calls": Table("first_calls.json", "python -m benchmarks.serving.first_calls", _first_calls),
+    "rollouts": Table("rollouts.json", "python -m benchmarks.serving.rollouts", _rollouts),
     "experiments": Table("experiments.json", "python -m benchmarks.serving.experiments", _experiments),
     "peeking": Table("peeking.json", "python -m benchmarks.pipeline.peeking", _peeking),
     "parity-cpu": Table("parity_cpu.json", "python -m benchmarks.training.parity --device cpu", parity),

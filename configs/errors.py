@@ -12,6 +12,7 @@ __all__ = [
     "ComparisonError",
     "DataRefusedError",
     "DeploymentMissingError",
+    "FrozenError",
     "GateError",
     "LostReplicaError",
     "ModelMissingError",
@@ -64,6 +65,10 @@ class LostReplicaError(TrainingError):
 
 class GateError(RecsysError):
     """The gate cannot decide because its inputs do not belong together."""
+
+
+class FrozenError(RecsysError):
+    """The model is frozen: nothing is promoted, and no rollout goes on, until `recsys thaw`."""
 
 
 class RequestRefusedError(RecsysError):

@@ -4,7 +4,7 @@ A flow takes its settings in one of two ways. Deployments in Prefect databases n
 
 - One object: `retrain`, `train`, `search`, `compare` and `replay` take `settings`. They use most sections, and the object is what a
   version, study or report records.
-- Sections: `etl`, `monitor`, `export`, `promote` and `rollback` take the sections that they use, and a few plain parameters. `retrain`
+- Sections: `etl`, `monitor`, `export`, `promote`, `rollback` and `rollout` take the sections that they use, and a few plain parameters. `retrain`
   and `replay` call `etl` with the sections of their own settings.
 
 The form in the Prefect UI does not differ between the two (`flows.forms`): a preset, the settings that matter most to the flow, and

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from configs.errors import GateError
-from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
+from configs.settings import PromotionSettings, RetrainSettings, RolloutSettings, StoreSettings
 from flows.forms import with_form
 from infra.registry import Promotion
 from tasks.gate import Decision, render_markdown
@@ -19,6 +19,7 @@ from tasks.stages import (
     publish_failure_artifact,
 )
 from tasks.stages.endings import begin_summary, dated, ended, fails_with_a_sentence, summarise
+from tasks.stages.rollouts import start_rollout
 
 __all__ = ["promote"]
 
@@ -35,6 +36,7 @@ def promote(
     force: bool = False,
     promotion: PromotionSettings | None = None,
     store: StoreSettings = DEFAULTS.store,
+    rollout: RolloutSettings = DEFAULTS.rollout,
 ) -> Promotion:
     """Promote `version` if it passes its own gate, with any fields set in `promotion` overriding that gate.
 
@@ -48,8 +50,10 @@ def promote(
             force, because nothing could be ranked against it. A slow one can.
         promotion: Gate settings that override those of the version.
         store: Store of the version.
+        rollout: How the version takes over from the champion. By force, it takes over at once.
 
     Raises:
+        FrozenError: The model is frozen.
         GateError: The version is held, or cannot be promoted.
     """
     if force and not reason.strip():
@@ -68,7 +72,7 @@ def promote(
         notify_champion(forced, store)
         said = f"{version} is champion by force: {reason} The gate would have said: {verdict_answer(decision)}"
         return ended("Forced", said, forced, f"{model_name} {version}: forced")
-    published = promote_challenger(ref, decision, settings, store, reason)
+    published = promote_challenger(ref, decision, settings, store, reason, rollout)
     if published.decision != decision:
         summarise(render_markdown(published.decision), verdict_answer(published.decision))
     if published.promotion is None:
@@ -77,6 +81,7 @@ def promote(
             f"{version} is held: {' '.join(published.decision.reasons)} The champion is unchanged; --force overrides the gate."
         )
     notify_decision(ref, published.decision, store)
+    start_rollout(published.promotion, store)
     figures = headline_figures(published.decision)
     return ended("Promoted", verdict_answer(published.decision), published.promotion, f"{model_name} {version}: {figures}")
 

@@ -2,6 +2,8 @@
 
 A version that does not load, or whose answers differ from the trained model's, is refused and reported. The old one stays. A refused
 version is tried again when its stored files change, and from time to time, because the cause may have been this machine.
+
+If the log rolls a new champion out in stages, it is served as the canary beside the old version, until it serves everybody.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -27,11 +29,12 @@ from configs.errors import (
     VersionCorruptError,
 )
 from configs.serving import ServingSettings
-from infra.registry import ModelRegistry, Promotion, find_version
+from infra.registry import ModelRegistry, Promotion, Rollout, find_version
 from infra.storage import Store
 from models.schema import IdTypes
 from serving.background import BackgroundLoop, ignored
 from serving.engine import Models, Plan, ServedModel
+from serving.rollout import Underway
 
 __all__ = ["ChampionFollower", "Refused"]
 
@@ -81,6 +84,7 @@ class ChampionFollower:
         self._settings, self._swap, self._wanted, self._clock = settings, swap, wanted, clock
         self.models = Models(None, {})
         self.promotion: Promotion | None = None  # the newest entry of the log that was acted on
+        self.underway: Underway | None = None  # the rollout that requests are answered by
         self.refused: dict[str, Refused] = {}  # only relevant ones: promoted since the served champion, or wanted
         self.log_read: float | None = None  # when the log was last read, in UTC seconds
         self.fault: str | None = None  # why the last look failed
@@ -130,10 +134,14 @@ class ChampionFollower:
         self.log_read = time.time()
         if entry is None:
             return
-        is_new = self.promotion is None or entry.number != self.promotion.number
+        rollout = entry.rollout if entry.rollout is not None and not entry.rollout.is_over(self.log_read) else None
+        is_new = (
+            self.promotion is None or entry.number != self.promotion.number or (rollout is None and self.underway is not None)
+        )
         if not is_new and (entry.version not in self.refused or not self._is_due(entry.version)):
             return
-        fault = _fault_of(partial(self._promote, entry))
+        take = partial(self._promote, entry) if rollout is None else partial(self._roll_out, entry, rollout)
+        fault = _fault_of(take)
         if self.models.champion is None:  # nothing is served yet
             for earlier in self._earlier(entry):
                 fault = _fault_of(partial(self._promote, earlier)) or fault
@@ -154,6 +162,34 @@ class ChampionFollower:
         if loaded is not None:
             self._put_into_service(loaded)
             logger.info("a version took over", extra={"version": loaded.version, "promotion": loaded.number})
+        self.underway = None
+
+    def _roll_out(self, entry: Promotion, rollout: Rollout) -> None:
+        """Serve the old version as the champion, and the new one as the canary. What cannot be loaded is left out."""
+        old, new = self.models.named(rollout.old), self.models.named(entry.version)
+
+        def load_old() -> ServedModel:
+            if old is not None:
+                return old.promoted(entry.number)
+            replace(entry, version=rollout.old, manifest=rollout.manifest).refuse_edited(
+                self._registry.version(entry.name, rollout.old)
+            )
+            return self._load(rollout.old, entry.number)
+
+        champion = self._refusing(rollout.old, entry.number, load_old)
+        if champion is None:  # better the new version for everybody here than none
+            self._promote(entry)
+            return
+        if self.models.champion is None:
+            self._put_into_service(champion)
+
+        def load_new() -> ServedModel:
+            self._registry.promoted(entry)
+            return self._load_beside(entry.version, champion, entry.number) if new is None else new.promoted(entry.number)
+
+        canary = self._refusing(entry.version, entry.number, load_new)
+        self._put_into_service(champion, canary=canary)
+        self.underway = Underway(entry.version, rollout)
 
     def _earlier(self, newest: Promotion) -> list[Promotion]:
         """Return the entries before `newest` that may work, the latest first, one for each version."""
@@ -166,7 +202,7 @@ class ChampionFollower:
         wanted = {self._full_name(version) for version in (*self._wanted(), *self._settings.versions)}
         extra = {version: model for version, model in self._extra.items() if version in wanted}
         if extra.keys() != self._extra.keys():
-            self._put_into_service(self.models.champion, extra=extra)
+            self._put_into_service(self.models.champion, canary=self.models.canary, extra=extra)
         faults = [_fault_of(partial(self._load_one, version)) for version in sorted(wanted - extra.keys())]
         for fault in filter(None, faults):
             raise fault
@@ -179,16 +215,17 @@ class ChampionFollower:
             return version
 
     def _load_one(self, version: str) -> None:
-        champion = self.models.champion
-        if (champion is not None and version == champion.version) or not self._is_due(version) or self._loop.closing:
+        champion, canary = self.models.champion, self.models.canary
+        served = {model.version for model in (champion, canary) if model is not None}
+        if version in served or not self._is_due(version) or self._loop.closing:
             return
         kept = next((model for model in self._retired if model.version == version), None)
         loaded = kept or self._refusing(version, 0, partial(self._load_beside, version, champion))
         if loaded is not None:
-            self._put_into_service(champion, extra=self._extra | {version: loaded})
+            self._put_into_service(champion, canary=canary, extra=self._extra | {version: loaded})
 
-    def _load_beside(self, version: str, champion: ServedModel | None) -> ServedModel:
-        loaded = self._load(version, 0)
+    def _load_beside(self, version: str, champion: ServedModel | None, number: int = 0) -> ServedModel:
+        loaded = self._load(version, number)
         if champion is not None and _ids_of(loaded) != _ids_of(champion):
             raise VersionCorruptError(
                 f"The version {version} has {_in_words(loaded)}, but the champion {champion.version} has {_in_words(champion)}, so they "
@@ -204,7 +241,9 @@ class ChampionFollower:
             if version not in wanted and refused.promotion < max(serving, 1):
                 self._forget(version)
 
-    def _put_into_service(self, champion: ServedModel | None, extra: dict[str, ServedModel] | None = None) -> None:
+    def _put_into_service(
+        self, champion: ServedModel | None, *, canary: ServedModel | None = None, extra: dict[str, ServedModel] | None = None
+    ) -> None:
         """Swap the served versions. Nothing is recorded as served before it is.
 
         A version whose ids have other types than the champion's cannot answer the same requests, so it is not kept.
@@ -219,9 +258,10 @@ class ChampionFollower:
             others = [model for model in retired if model.version not in (before.version, champion.version)]
             retired = [before, *others][: self._settings.retired]
         beside = {model.version: model for model in (*retired, *extra.values())}
-        if champion is not None:
-            beside.pop(champion.version, None)
-        models = Models(champion, beside)
+        for model in (champion, canary):
+            if model is not None:
+                beside.pop(model.version, None)
+        models = Models(champion, beside, canary)
         self._swap(models)
         self.models, self._retired, self._extra = models, retired, extra
 

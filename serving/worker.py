@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from operator import attrgetter
 
 from configs.errors import OverloadedError, StoreError
@@ -24,6 +25,7 @@ from serving.follower import ChampionFollower
 from serving.histories import HistoryShelf
 from serving.metrics import Metrics
 from serving.reranking import Rules
+from serving.rollout import MeasuringLoop
 from serving.showing import Showing
 from serving.state import FailoverStates, LocalStates, StateStore
 
@@ -81,6 +83,14 @@ class ServingWorker:
         self.follower = ChampionFollower(
             store, settings, self._swap, lambda: self._experiments().versions, on_failure=self.metrics.failed
         )
+        self.measuring = MeasuringLoop(
+            store,
+            settings.model_name,
+            self._ask_old,
+            tolerance_s=settings.limits.future_s,
+            on_failure=self.metrics.failed,
+        )
+        self.engine.observe = self.measuring.observe
         self.batcher = Batcher(
             self.engine.process,
             most=settings.batch.requests,
@@ -111,6 +121,7 @@ class ServingWorker:
         self.outcomes.start()
         if self.histories is not None:
             self.histories.start()
+        self._measure()
         self._update_gauges()
 
     def close(self) -> None:
@@ -124,6 +135,7 @@ class ServingWorker:
         if self.exposures is not None:
             self.exposures.close()
         self.outcomes.close()
+        self.measuring.close()
         self.follower.close(THREAD_S)
         self._watching.close(THREAD_S)
         self.erasures.close(THREAD_S)
@@ -144,7 +156,12 @@ class ServingWorker:
         """
         if version is not None:
             return Assignment(version)
-        return Assignment(CHAMPION) if user is None else self._experiments().assign(user, now)
+        if user is None:
+            return Assignment(CHAMPION)
+        assigned, underway = self._experiments().assign(user, now), self.follower.underway
+        if underway is None or assigned.version != CHAMPION or not underway.is_new(user, now):
+            return assigned
+        return replace(assigned, canary=True)
 
     async def recommend(self, job: RecommendJob) -> Answer:
         """Return the ranking, and log it as an exposure if somebody sees it now."""
@@ -186,6 +203,12 @@ class ServingWorker:
             self.metrics.events.labels(result.label).inc()
         return results
 
+    def _ask_old(self, job: RecommendJob, then: Callable[[Answer | Exception], None]) -> None:
+        """Let the old version of a rollout answer, too, when there is time. The answer is only compared."""
+        if (underway := self.follower.underway) is not None:
+            asked = replace(job, assignment=Assignment(underway.rollout.old), named=True, explain=False)
+            self.batcher.offer(asked, then)
+
     async def erase(self, user: int, *, reason: str, by: str) -> Erasure:
         """Erase a user for good: here at once, and on other workers when they look.
 
@@ -216,11 +239,18 @@ class ServingWorker:
         try:
             self._update_gauges()
             self._delete_erased()
+            self._measure()
             if isinstance(self.states, FailoverStates):
                 self.states.recover()
         except Exception:
             self.metrics.failed("between")
             raise
+
+    def _measure(self) -> None:
+        """Measure the rollout that is under way, if there is one."""
+        underway, refused = self.follower.underway, self.follower.refused
+        why = refused.get(underway.version) if underway is not None else None
+        self.measuring.follow(underway, why.reason if why is not None else "")
 
     def _update_gauges(self) -> None:
         metrics, follower = self.metrics, self.follower

@@ -14,7 +14,7 @@ from .export import ExportPart, ExportSettings
 from .landing import LandingSettings
 from .models import ModelSettings, NCFSettings, PopularitySettings, SS4RecSettings
 from .monitoring import DriftSettings, DueSettings, MonitoringSettings, PolicySettings
-from .promotion import SLICES, FloorSettings, PromotionSettings
+from .promotion import SLICES, FloorSettings, PromotionSettings, RolloutSettings
 from .report import ReportSettings, ValueSettings
 from .retention import RetentionSettings
 from .retrain import RetrainSettings, SearchOrigin, model_option
@@ -48,6 +48,7 @@ __all__ = [
     "ReportSettings",
     "RetentionSettings",
     "RetrainSettings",
+    "RolloutSettings",
     "SS4RecSettings",
     "SearchOrigin",
     "SourceName",

@@ -1,4 +1,4 @@
-"""The rules of the gate."""
+"""The rules of the gate, and how a version that passed them takes over from the champion before."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from configs.base import Settings, Share
 from configs.renames import section_with_current_names
 from configs.significance import StatisticsSettings, least_resamples
 
-__all__ = ["SLICES", "FloorSettings", "PromotionSettings"]
+__all__ = ["SLICES", "FloorSettings", "PromotionSettings", "RolloutSettings"]
 
 SLICES = 6
 """Number of slices of requests that are judged, and that share the significance level (`models.evaluation.slices`)."""
@@ -159,5 +159,50 @@ class PromotionSettings(StatisticsSettings):
             raise ValueError(
                 f"with {self.resamples} resamples nothing could be significant at alpha {self.alpha:g} with {self.decisions_per_year} "
                 f"decisions_per_year and {SLICES} slices: set resamples to at least {self.least_resamples}"
+            )
+        return self
+
+
+class RolloutSettings(Settings):
+    """How a promoted version takes over: for a share of the users first, and then for all of them, or not at all.
+
+    The promotion's entry in the log records these settings. They hold for the whole rollout, whoever watches it.
+    """
+
+    enabled: bool = False
+    """Whether a promoted version is rolled out in stages. Otherwise it serves everybody at once, as does a first champion, a forced
+    one, and one that was rolled back to. It is off by default, because a rollout needs a process that ends it: the deployment
+    `rollout` or `recsys rollout watch`."""
+    stages: tuple[Share, ...] = (0.05, 0.25, 1.0)
+    """Share of the users that the new version serves at each stage. They increase, and the last one is 1."""
+    bake_s: int = Field(default=3600, ge=1)
+    """Seconds that each stage lasts at least, before the next one begins."""
+    settle_s: int = Field(default=60, ge=0)
+    """Seconds from an entry of the log until servers act on it, all at the same time. Servers must be able to read the log and to load
+    a version in this time. A return to the old version does not wait."""
+    look_s: float = Field(default=15.0, gt=0)
+    """Seconds between two looks at what the servers have measured."""
+    approval: Literal["automatic", "manual"] = "automatic"
+    """`automatic`: the last stage follows by itself. `manual`: a person must approve it, in the run or with `recsys rollout advance`."""
+    approval_wait_s: int = Field(default=86_400, ge=1)
+    """Seconds that a run waits for the approval. After that, the rollout stays at its stage until somebody advances it."""
+    alpha: float = Field(default=0.005, gt=0, lt=1)
+    """Maximum share of rollouts that return although the two versions do not differ. All checks and stages share it."""
+    min_users: int = Field(default=100, ge=2)
+    """Minimum number of users of each version before a mean is compared."""
+    max_slower_ms: float = Field(default=5.0, ge=0)
+    """CPU time in milliseconds by which an answer of the new version may be slower than one of the old version."""
+    max_alike: Share = 0.15
+    """Share by which the lists of two users may be more alike than with the old version. A version that shows everybody the same
+    covers less of the catalogue."""
+    min_agreement: Share = 0.05
+    """Minimum share of a list that the old version would also have shown to the same user."""
+
+    @model_validator(mode="after")
+    def _stages_lead_to_everybody(self) -> RolloutSettings:
+        if len(self.stages) < 2 or self.stages[-1] != 1 or sorted({*self.stages} - {0.0}) != [*self.stages]:
+            raise ValueError(
+                f"stages are {', '.join(f'{share:g}' for share in self.stages)}: give two or more shares above 0 that increase, the "
+                "last of which is 1"
             )
         return self

@@ -19,7 +19,7 @@ from configs.settings.export import ExportSettings
 from configs.settings.landing import LandingSettings
 from configs.settings.models import ModelSettings
 from configs.settings.monitoring import DriftSettings, DueSettings, MonitoringSettings
-from configs.settings.promotion import PromotionSettings
+from configs.settings.promotion import PromotionSettings, RolloutSettings
 from configs.settings.report import ReportSettings, ValueSettings
 from configs.settings.retention import RetentionSettings
 from configs.settings.store import StoreSettings
@@ -66,6 +66,7 @@ class RetrainSettings(Settings):
     """Kinds of the models that are trained and judged beside the challenger, in this order."""
     models: ModelSettings = ModelSettings()
     promotion: PromotionSettings = PromotionSettings()
+    rollout: RolloutSettings = RolloutSettings()
     report: ReportSettings = ReportSettings()
     business_value: ValueSettings = ValueSettings()
     store: StoreSettings = StoreSettings()

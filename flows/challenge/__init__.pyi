@@ -1,4 +1,4 @@
-from .approval import Answer, ask_for_approval
+from .approval import Answer, ask_for_approval, ask_for_rollout
 from .stages import (
     Clock,
     GateOutcome,
@@ -17,6 +17,7 @@ __all__ = [
     "GateOutcome",
     "Ranked",
     "ask_for_approval",
+    "ask_for_rollout",
     "evaluate_candidates",
     "judge_and_promote",
     "register_unjudged",

@@ -1,4 +1,4 @@
-"""Manual approval: the run pauses, and a person approves or rejects the challenger in a form in the Prefect UI."""
+"""Manual approval: the run pauses, and a person approves or rejects a challenger, or a rollout, in a form in the Prefect UI."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from prefect.states import Running
 from pydantic import Field
 
 from configs.settings import PromotionSettings
+from infra.pages import escaped
 from tasks.gate import Approval, Decision, summary
+from tasks.rollout import Standing, sentence
 
-__all__ = ["Answer", "ask_for_approval"]
+__all__ = ["Answer", "ask_for_approval", "ask_for_rollout"]
 
 POLL_S = 5
 
@@ -46,28 +48,47 @@ def ask_for_approval(decision: Decision, settings: PromotionSettings) -> Decisio
         f"{f'the champion {decision.champion}' if decision.champion else 'no champion'}. {summary(decision)} The artifact `gate` of "
         "this run shows all figures."
     )
-    try:
-        answer = pause_flow_run(
-            wait_for_input=form,
-            timeout=settings.approval_wait_s,
-            poll_interval=POLL_S,
-            key=f"approve-{decision.challenger.lower()}-{decision.champion_number}",  # a key pauses a run once
-        )
-    except FlowPauseTimeout:
-        _run_on()
+    answer = _answer(form, settings.approval_wait_s, f"approve-{decision.challenger.lower()}-{decision.champion_number}")
+    if answer is None:
         log.warning(
             "nobody answered; approve later with `recsys model promote %s --set model_name=%s`",
             decision.challenger,
             decision.model_name,
         )
         return decision
-    who = answer.who.strip() or "an unnamed user of the Prefect UI"
-    approval = Approval(answer.approve, who, answer.note.strip(), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S+00:00}")
+    approval = _approval(answer)
+    who = approval.who
     log.info("%s by %s. %s", "approved" if answer.approve else "rejected", who, approval.note)
     if answer.approve:
         return replace(decision, outcome="promoted", approval=approval)
     reason = f"{who} rejected it{': ' + approval.note if approval.note else ''}."
     return replace(decision, outcome="held", reasons=[*decision.reasons, reason], approval=approval)
+
+
+def ask_for_rollout(standing: Standing) -> Approval | None:
+    """Return a person's answer on the last stage of a rollout, or None if nobody answers within `approval_wait_s`.
+
+    Must be called within a flow run. A run asks once at each stage.
+    """
+    form = Answer.with_initial_data(
+        description=f"**Everybody?** {escaped(sentence(standing))} The summary of this run shows all figures."
+    )
+    answer = _answer(form, standing.settings.approval_wait_s, f"approve-rollout-{standing.rollout.entry}")
+    return None if answer is None else _approval(answer)
+
+
+def _answer(form: type[Answer], wait_s: int, key: str) -> Answer | None:
+    """Pause the run until somebody answers the form, or until nobody has for `wait_s`. A key pauses a run once."""
+    try:
+        return pause_flow_run(wait_for_input=form, timeout=wait_s, poll_interval=POLL_S, key=key)
+    except FlowPauseTimeout:
+        _run_on()
+        return None
+
+
+def _approval(answer: Answer) -> Approval:
+    who = answer.who.strip() or "an unnamed user of the Prefect UI"
+    return Approval(answer.approve, who, answer.note.strip(), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S+00:00}")
 
 
 def _run_on() -> None:

@@ -39,6 +39,7 @@ from tasks.stages import (
     train_by_deployment,
     train_model,
 )
+from tasks.stages.rollouts import start_rollout
 from tasks.training import Origin, clear_checkpoints
 
 __all__ = [
@@ -179,6 +180,8 @@ def judge_and_promote(ranked: Ranked, dataset: DatasetRef, settings: RetrainSett
     decision = published.decision
     if decision.outcome != "needs approval":
         notify_decision(version, decision, settings.store)
+    if published.promotion is not None:
+        start_rollout(published.promotion, settings.store)
     clock("record", record_runs, trained.candidates, evaluation, decision, version, settings)
     return GateOutcome(
         trained=trained,
@@ -232,7 +235,9 @@ def _promote_when_approved(version: ModelRef, decision: Decision, settings: Retr
         if decision.outcome == "needs approval":
             notify_decision(version, decision, settings.store)
         answered = clock("approval", ask_for_approval, decision, settings.promotion)
-        published = clock("promote", promote_challenger, version, answered, settings.promotion, settings.store)
+        published = clock(
+            "promote", promote_challenger, version, answered, settings.promotion, settings.store, rollout=settings.rollout
+        )
         if answered.approval is None or published.decision.outcome != "needs approval":
             return published
         # Another version became champion before the approval took effect. It was given for a comparison with the former champion.

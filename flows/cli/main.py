@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from configs.errors import RecsysError
-from flows.cli import config, data, experiment, gpu, key, model, old_names, operation, pipeline, serve, study
+from flows.cli import config, data, experiment, gpu, key, model, old_names, operation, pipeline, rollout, serve, study
 from flows.cli.options import as_given, say
 from flows.cli.terminal import add_verbosity_to, listening
 
@@ -37,6 +37,7 @@ app.add_typer(model.app, name="model", rich_help_panel="Data, models and studies
 app.add_typer(study.app, name="study", rich_help_panel="Data, models and studies")
 app.add_typer(experiment.app, name="experiment", rich_help_panel="Data, models and studies")
 app.add_typer(serve.app)
+app.add_typer(rollout.app, name="rollout", rich_help_panel=operation.PANEL)
 app.add_typer(operation.app)
 app.add_typer(config.app, name="config", rich_help_panel=operation.PANEL)
 app.add_typer(key.app, name="key", rich_help_panel=operation.PANEL)

@@ -1,13 +1,17 @@
-"""The commands on top of `recsys` for operators: setup and doctor."""
+"""The commands on top of `recsys` for operators: setup, doctor, freeze and thaw."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.options import Config, Json, Set, say, settings_of, table, write_json
 from infra.progress import stage
+
+if TYPE_CHECKING:
+    from infra.registry import Promotion
 
 __all__ = ["app"]
 
@@ -51,6 +55,46 @@ def setup(
 
 
 @app.command(rich_help_panel=PANEL)
+def freeze(
+    reason: Annotated[str, typer.Option(help="Reason, stored in the promotion log and shown to whoever tries to promote.")],
+    config: Config = None,
+    set_: Set = None,
+    json_file: Json = None,
+) -> None:
+    """Promote nothing and roll nothing out until `recsys thaw`.
+
+    Serving goes on, and a rollback is still possible. The command works without Prefect.
+
+    Example: recsys freeze --reason "checkout is broken, we look into it"
+    """
+    from infra.registry import freeze as write
+
+    entry = _written(write, reason, config, set_, json_file)
+    say(
+        f"{entry.name} is frozen (promotion {entry.number}): nothing is promoted until `recsys thaw`. {entry.version} is still served"
+    )
+
+
+@app.command(rich_help_panel=PANEL)
+def thaw(
+    reason: Annotated[str, typer.Option(help="Reason, stored in the promotion log.")] = "thawed by hand",
+    config: Config = None,
+    set_: Set = None,
+    json_file: Json = None,
+) -> None:
+    """Let versions be promoted again after `recsys freeze`.
+
+    A rollout that waited goes on. The command works without Prefect.
+
+    Example: recsys thaw --reason "checkout works again"
+    """
+    from infra.registry import thaw as write
+
+    entry = _written(write, reason, config, set_, json_file)
+    say(f"{entry.name} is thawed (promotion {entry.number}): versions may be promoted again")
+
+
+@app.command(rich_help_panel=PANEL)
 def doctor(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
     """Check the store, Prefect, Redis, the GPU and the packages.
 
@@ -73,3 +117,19 @@ def doctor(config: Config = None, set_: Set = None, json_file: Json = None) -> N
     atexit.register(end_at_once)
     if any(finding.status in ("slow", "broken") for finding in findings):
         raise typer.Exit(1)
+
+
+def _written(write: Callable[..., Promotion], reason: str, config: Config, set_: Set, json_file: Json) -> Promotion:
+    """Write an entry of the promotion log, and the JSON file about it."""
+    settings = settings_of(config, set_)
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+
+    from configs.errors import SettingsError
+    from infra.storage import open_store
+
+    if not reason.strip():
+        raise SettingsError("Say why with --reason; the promotion log keeps it.")
+    entry = write(open_store(settings.store), settings.model_name, reason=reason.strip(), now=datetime.now(UTC))
+    write_json(json_file, asdict(entry))
+    return entry

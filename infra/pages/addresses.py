@@ -21,6 +21,7 @@ PAGE = re.compile(
         | runs/{NAME}/{NAME}/{NAME}\.json
         | audits/{NAME}/{NAME}/{NAME}\.json
         | comparisons/{NAME}/report\.(?:html|json)
+        | rollouts/{NAME}/{NAME}/report\.(?:html|json)
         | replay/report\.(?:html|json)
     )
     """,

@@ -36,6 +36,7 @@ __all__ = [
     "name_of_old",
     "remove_automation",
     "retrain_when_due",
+    "section_of",
     "wanted_automations",
 ]
 
@@ -61,21 +62,27 @@ RETRAIN = "retrain/retrain"
 NO_HEARTBEAT = "No heartbeat for"
 """How the message of a run begins that was crashed because its heartbeats stopped. Its process may live: the server may have been
 away, or the clock of the run's machine, which dates the heartbeats, may be slow."""
-FAILED, LATE, ZOMBIE, DECIDED, DRIFTED, AGES = (
+FAILED, LATE, ZOMBIE, DECIDED, DRIFTED, ROLLED, AGES = (
     "recsys: a run failed",
     "recsys: a run is late",
     "recsys: a run without heartbeats is crashed",
     "recsys: a decision on a version",
     "recsys: drift",
+    "recsys: a rollout",
     "recsys: a champion gets too old",
 )
-ALERTS = (FAILED, LATE, ZOMBIE, DECIDED, DRIFTED, AGES, RESUMED)
+ALERTS = (FAILED, LATE, ZOMBIE, DECIDED, DRIFTED, ROLLED, AGES, RESUMED)
 
 
 def quoted(expression: str) -> str:
     """Return a template of what the expression gives, in which nothing notifies anybody or hides an address."""
     broken = "".join(f"|replace('{ping}', '{ping[0]}\N{WORD JOINER}{ping[1:]}')" for ping in PINGS)
     return f"{{{{ {expression}{broken} }}}}"
+
+
+def section_of(alert: str) -> str:
+    """Return the section of the runbook that is about an automation, as the address of a page names it."""
+    return alert.removeprefix("recsys: ").replace(" ", "-")
 
 
 def resume_once(deployment: UUID, heartbeat_s: int) -> AutomationCore:
@@ -152,6 +159,7 @@ def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID], resume: UU
         return always
 
     def told(name: str, description: str, expect: set[str], subject: str, body: str, *, watched: bool = False) -> AutomationCore:
+        said = f"{body}\nWhat to do: {alerts.runbook}#{section_of(name)}"
         return AutomationCore(
             name=name,
             description=description,
@@ -163,7 +171,7 @@ def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID], resume: UU
                 threshold=1,
                 within=timedelta(0),
             ),
-            actions=[SendNotification(block_document_id=block, subject=subject, body=body) for block in blocks],
+            actions=[SendNotification(block_document_id=block, subject=subject, body=said) for block in blocks],
         )
 
     message = quoted("(flow_run.state.message or '')|truncate(1200)")
@@ -193,6 +201,13 @@ def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID], resume: UU
             DECIDED,
             "A version was promoted, held, forced or rolled back, or it is waiting for approval.",
             {"recsys.gate.*", "recsys.champion.*"},
+            quoted("event.payload.subject"),
+            f"{quoted('event.payload.body')}\n{LINK}",
+        ),
+        told(
+            ROLLED,
+            "A new champion was returned to the old version, serves more users or all, or waits for approval.",
+            {"recsys.rollout.*"},
             quoted("event.payload.subject"),
             f"{quoted('event.payload.body')}\n{LINK}",
         ),

@@ -45,7 +45,9 @@ class AlertSettings(Settings):
     """Seconds between two heartbeats of a run. Must match the workers' PREFECT_FLOWS_HEARTBEAT_FREQUENCY."""
     missed_heartbeats: int = Field(default=3, ge=2)
     """Number of consecutive missed heartbeats after which a run counts as crashed, because its process or machine was lost."""
-
+    runbook: str = Field(default="docs/operations/runbook.md", pattern=r"^\S+$")
+    """Address of the runbook, to which each message adds its section. Set it if you publish the site of the documentation, as
+    `https://<host>/operations/runbook.html`."""
     resume_crashed: bool = True
     """Whether a training, search, comparison or replay that crashes resumes by itself from its last epoch. It does so once: a
     second crash is final."""

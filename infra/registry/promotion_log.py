@@ -4,6 +4,8 @@ Entries are numbered from 1, and each one is created once and never changed. The
 champion. An entry holds the sha256 of its version's manifest and of the previous entry, so an edit to either is detected. A
 promotion is decided against one entry and can only be written directly after it: if two runs race, one wins, and the other has
 to decide again.
+
+Not every entry changes the champion. A rollout advances, and a model is frozen and thawed, by entries of their own.
 """
 
 from __future__ import annotations
@@ -19,15 +21,21 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from configs.errors import AlreadyExistsError, ChampionMissingError, OverwrittenError, VersionCorruptError
+from configs.errors import AlreadyExistsError, ChampionMissingError, FrozenError, OverwrittenError, VersionCorruptError
 from configs.settings import model_option
 from infra.digests import sha256_of
+from infra.registry.rollouts import Freeze, Rollout
 from infra.registry.versions import MOST_JSON, ModelRef, read_json
 from infra.storage import Store
 
-__all__ = ["Promotion", "PromotionKind", "PromotionLog", "previous_champions", "version_to_restore"]
+__all__ = ["Promotion", "PromotionKind", "PromotionLog", "previous_champions", "refuse_frozen", "version_to_restore"]
 
-PromotionKind = Literal["promote", "rollback", "force"]
+PromotionKind = Literal["promote", "rollback", "force", "advance", "return", "freeze", "thaw"]
+"""`advance`: the champion's rollout goes on to its next stage. `return`: its rollout ended, and the old version is champion again."""
+WHILE_FROZEN: tuple[PromotionKind, ...] = ("rollback", "return", "thaw")
+"""What a frozen model still allows: to go back to a version that served before, and to thaw it."""
+BACK: tuple[PromotionKind, ...] = ("rollback", "return")
+SAME_CHAMPION: tuple[PromotionKind, ...] = ("advance", "freeze", "thaw")
 
 
 @dataclass(frozen=True)
@@ -45,11 +53,18 @@ class Promotion:
     manifest: str  # sha256 of the version's manifest
     after: str | None  # sha256 of the previous entry; None in the first
     decision: dict[str, Any] = field(default_factory=dict)  # a summary of the gate's decision, or the warnings of a rollback
+    rollout: Rollout | None = None  # how the version takes over; None if it serves everybody at once
+    frozen: Freeze | None = None
 
     @property
     def warnings(self) -> list[str]:
         """What the check of a version that was rolled back to had to say, although it refused nothing."""
-        return [str(warning) for warning in self.decision.get("warnings", [])]
+        return [] if self.kind in SAME_CHAMPION else [str(warning) for warning in self.decision.get("warnings", [])]
+
+    @property
+    def rolling_out(self) -> Rollout | None:
+        """The rollout, if it is under way: the old version still serves users."""
+        return None if self.rollout is None or self.rollout.complete else self.rollout
 
     def refuse_edited(self, ref: ModelRef) -> None:
         """Raise VersionCorruptError if the version's manifest is not the one that was promoted."""
@@ -74,6 +89,10 @@ class PromotionLog:
         """Return the newest entry, or None if the log is empty."""
         numbers = self._numbers()
         return self._read(numbers[-1])[0] if numbers else None
+
+    def numbered(self, number: int) -> Promotion:
+        """Return one entry. Raises NotFoundError if there is no entry with this number."""
+        return self._read(number)[0]
 
     def entries(self) -> list[Promotion]:
         """Return all entries, oldest first.
@@ -103,15 +122,25 @@ class PromotionLog:
         reason: str,
         now: datetime,
         decision: dict[str, Any] | None = None,
+        rollout: Rollout | None = None,
     ) -> Promotion:
         """Write the entry that makes `ref` the champion. `ModelRegistry.promote` describes the arguments.
 
+        An entry that does not change the champion keeps the decision of the one before. A model stays frozen until it is thawed.
+
         Raises:
             AlreadyExistsError: Another promotion was written first.
+            FrozenError: The model is frozen, and the entry is not one that a frozen model allows.
             NotFoundError: There is no entry `expected`.
             OverwrittenError: The store lost the entry to another promotion.
         """
         before, digest = self._read(expected) if expected else (None, None)
+        refuse_frozen(before, kind, ref.version)
+        who, when = f"{_user()}@{socket.gethostname()}", now.astimezone(UTC).isoformat(timespec="seconds")
+        frozen = None if before is None else before.frozen
+        frozen = Freeze(reason, who, when) if kind == "freeze" else None if kind == "thaw" else frozen
+        if before is not None and kind in SAME_CHAMPION:
+            decision = before.decision
         entry = Promotion(
             number=expected + 1,
             name=self._name,
@@ -119,20 +148,29 @@ class PromotionLog:
             previous=before.version if before else None,
             kind=kind,
             reason=reason,
-            who=f"{_user()}@{socket.gethostname()}",
-            when=now.astimezone(UTC).isoformat(timespec="seconds"),
+            who=who,
+            when=when,
             manifest=ref.digest,
             after=digest,
             decision=decision or {},
+            rollout=rollout,
+            frozen=frozen,
         )
+        said = {key: value for key, value in asdict(entry).items() if value is not None or key not in ("rollout", "frozen")}
         try:
-            self._store.claim(self._key(entry.number), json.dumps(asdict(entry), indent=2).encode())
+            self._store.claim(self._key(entry.number), json.dumps(said, indent=2).encode())
         except OverwrittenError as error:
             raise OverwrittenError(
                 f"The promotion of {self._name} {ref.version} was lost: another run promoted at the same time, and entry {entry.number} of the "
                 f"log is the other run's. {error}"
             ) from error
         except AlreadyExistsError as error:
+            found, _ = self._read(entry.number)
+            refuse_frozen(found, kind, ref.version)
+            if found.kind in SAME_CHAMPION:
+                raise AlreadyExistsError(
+                    f"The log of {self._name} got another entry meanwhile (promotion {found.number}, {found.kind}). Run again."
+                ) from error
             raise AlreadyExistsError(
                 f"{self._name} got another champion while {ref.version} was judged (promotion {entry.number}). Run again to "
                 "decide against that one."
@@ -175,6 +213,28 @@ class PromotionLog:
         return f"promotions/{self._name}/{number:08d}.json"
 
 
+def refuse_frozen(newest: Promotion | None, kind: PromotionKind = "promote", version: str = "") -> None:
+    """Refuse an entry that a frozen model does not allow.
+
+    Args:
+        newest: Newest entry of the log, if there is one.
+        kind: Kind of the entry that is wanted.
+        version: The version that it would name, for the message.
+
+    Raises:
+        FrozenError: The model is frozen.
+    """
+    if newest is None or newest.frozen is None or kind in WHILE_FROZEN:
+        return
+    frozen, thaw = newest.frozen, f"`recsys thaw{model_option(newest.name)}`"
+    since = f"{newest.name} is frozen since {frozen.when} by {frozen.who} ({frozen.reason})"
+    if kind == "freeze":
+        raise FrozenError(f"{since} already; {thaw} ends it.")
+    if kind == "advance":
+        raise FrozenError(f"{since}, so the rollout of {newest.version} waits at its stage until {thaw}.")
+    raise FrozenError(f"{since}, so {version or 'nothing'} {'was not' if version else 'is'} promoted until {thaw}.")
+
+
 def version_to_restore(name: str, entries: list[Promotion], to: str | None) -> str:
     """Return the version that a rollback returns to: `to`, or by default the champion before the current one.
 
@@ -207,9 +267,11 @@ def version_to_restore(name: str, entries: list[Promotion], to: str | None) -> s
 def previous_champions(entries: list[Promotion]) -> list[str]:
     """Return the versions that rollbacks would return to one after the other, the next one first."""
     reigns: list[str] = []  # the champion last; without the versions that were rolled back
-    for entry in entries:
+    for before, entry in zip([None, *entries], entries, strict=False):
         version = entry.version
-        if entry.kind == "rollback":
+        if before is not None and before.rolling_out is not None and version != before.version and entry.kind not in BACK:
+            reigns = reigns[:-1]  # its rollout was cut short by another version, so it never served everybody
+        if entry.kind in BACK:
             place = len(reigns) - reigns[::-1].index(version) if version in reigns else len(reigns) - 1
             rolled_back = {*reigns[place:]} - {version}
             reigns = [earlier for earlier in reigns[:place] if earlier not in rolled_back]

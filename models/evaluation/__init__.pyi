@@ -4,7 +4,16 @@ from .off_policy import OffPolicyEstimate, UserSums, off_policy_estimates
 from .protocol import ORDERINGS, REPEATED, Ordering, Split, exact_order, k_core, masks_seen, split
 from .ranking import MISS, FloatArray, Ranking, metrics, per_request, per_request_metrics, rank_requests, slices
 from .ratings import rating_errors, rating_intervals
-from .sequential import ArmComparison, Path, compare_arms, compare_pairs, ratio_mismatch
+from .sequential import (
+    ArmComparison,
+    Path,
+    compare_arms,
+    compare_pairs,
+    difference_path,
+    mean_bounds,
+    ratio_mismatch,
+    share_p_values,
+)
 from .significance import (
     PairedTest,
     clustered_means,
@@ -35,6 +44,7 @@ __all__ = [
     "confidence_interval",
     "confidence_intervals",
     "detectable_difference",
+    "difference_path",
     "exact_order",
     "genres_of",
     "gini_of_events",
@@ -43,6 +53,7 @@ __all__ = [
     "list_metric_intervals",
     "list_metrics",
     "masks_seen",
+    "mean_bounds",
     "metrics",
     "off_policy_estimates",
     "paired_test",
@@ -54,6 +65,7 @@ __all__ = [
     "rating_errors",
     "rating_intervals",
     "ratio_mismatch",
+    "share_p_values",
     "slices",
     "split",
     "standard_error",

@@ -24,9 +24,11 @@ __all__ = [
     "compare_arms",
     "compare_pairs",
     "difference_path",
+    "mean_bounds",
     "mixture_precision",
     "ratio_mismatch",
     "ratio_of_means",
+    "share_p_values",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -114,6 +116,52 @@ def _path(difference: FloatArray, error: FloatArray, looked: npt.NDArray[np.bool
         high=np.where(looked, difference + width, np.inf),
         p_value=np.minimum.accumulate(p) if len(p) else p,
     )
+
+
+def mean_bounds(values: FloatArray, *, alpha: float, tuned: int, least: int = 100) -> tuple[FloatArray, FloatArray]:
+    """Return the confidence sequence of the mean of `values` (n,): its lower and upper bound after each value.
+
+    Nothing is bounded until there are `least` values that differ.
+
+    Raises:
+        ValueError: a value is not finite.
+    """
+    values = np.asarray(values, np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("a value is not finite")
+    running = _running(values, np.ones(len(values), dtype=bool))
+    error = np.sqrt(running.variance / np.maximum(running.count, 1))
+    looked = (running.count >= max(least, 2)) & (error > 0)
+    width = _boundary(running.count * mixture_precision(tuned, alpha), alpha) * error
+    return np.where(looked, running.mean - width, -np.inf), np.where(looked, running.mean + width, np.inf)
+
+
+def share_p_values(inside: npt.NDArray[np.bool_], share: float, *, more: bool) -> FloatArray:
+    """Return the p-value, after each unit (n,), of the hypothesis that no more than `share` of the units are inside.
+
+    With `more` false, the hypothesis is that no fewer are. It is exact for any number of units and valid at every look: the p-value
+    is the reciprocal of a likelihood ratio whose alternative is mixed uniformly over all shares on the other side (Ville 1939;
+    Robbins 1970), and never increases.
+
+    A unit is, for example, a user to whom something happened, and it is inside if the user was assigned to one of two versions. If
+    the version makes no difference, the assignment alone decides, whatever the users do and however rare it is.
+
+    Raises:
+        ValueError: if share is not between 0 and 1.
+    """
+    from scipy.special import betainc, betaincc, betaln
+
+    if not 0 < share < 1:
+        raise ValueError(f"share must be between 0 and 1, got {share}")
+    found = np.cumsum(inside, dtype=np.float64)
+    others = np.arange(1, len(found) + 1) - found
+    a, b = found + 1, others + 1
+    with np.errstate(divide="ignore"):
+        beyond = np.log(betaincc(a, b, share) if more else betainc(a, b, share))
+    mixed = betaln(a, b) + beyond - math.log(1 - share if more else share)
+    log_ratio = mixed - found * math.log(share) - others * math.log1p(-share)
+    p: FloatArray = np.exp(np.minimum(0.0, -log_ratio))
+    return np.minimum.accumulate(p) if len(p) else p
 
 
 def compare_arms(

@@ -16,9 +16,10 @@ from starlette.responses import Response
 from models.schema import DataSchema, IdType
 from serving.api.ids import AnyId
 from serving.catalogue import ItemDescription, Value
-from serving.engine import Answer, ServedModel, Source
+from serving.engine import Answer, Role, ServedModel, Source
 from serving.experiments import Assignment
 from serving.follower import ChampionFollower, Refused
+from serving.rollout import Underway
 from serving.state import OutcomeLabel
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "RecommendationResponse",
     "RefusedOut",
     "Remaining",
+    "RolloutOut",
     "SimilarItem",
     "SimilarResponse",
     "UserEvent",
@@ -233,14 +235,14 @@ class ErasureResponse:
 @dataclass(slots=True)
 class ModelOut:
     version: str
-    role: Literal["champion", "beside"]
+    role: Annotated[Role, Field(description="canary: the new champion, while it serves a share of the users only.")]
     kind: str
     promotion: int
     items: int
     state_bytes: int
 
     @classmethod
-    def of(cls, model: ServedModel, role: Literal["champion", "beside"]) -> ModelOut:
+    def of(cls, model: ServedModel, role: Role) -> ModelOut:
         return cls(
             version=model.version,
             role=role,
@@ -277,6 +279,24 @@ class LogOut:
 
 
 @dataclass(slots=True)
+class RolloutOut:
+    """A rollout as this worker acts on it."""
+
+    new: str
+    old: str
+    share: Annotated[float, Field(description="Share of the users that the new version serves now.")]
+    stage: Annotated[int, Field(description="From 1.")]
+    stages: list[float]
+    since: Annotated[str, Field(description="When the stage begins or began (UTC).")]
+
+    @classmethod
+    def of(cls, underway: Underway, now: float) -> RolloutOut:
+        rollout = underway.rollout
+        since = datetime.fromtimestamp(rollout.since, UTC).isoformat(timespec="seconds")
+        return cls(underway.version, rollout.old, rollout.share_at(now), rollout.stage + 1, [*rollout.stages], since)
+
+
+@dataclass(slots=True)
 class DataOut:
     """What the served versions were trained on."""
 
@@ -301,6 +321,7 @@ class ModelsResponse:
     data: Annotated[DataOut | None, Field(description="Null if no version is served.")]
     served: list[ModelOut]
     refused: Annotated[list[RefusedOut], Field(description="Versions that were refused, and why.")]
+    rollout: Annotated[RolloutOut | None, Field(description="The rollout that is under way. Null if there is none.")] = None
 
 
 @dataclass(slots=True)

@@ -25,6 +25,7 @@ from serving.api.responses import (
     ModelsResponse,
     RecommendationResponse,
     RefusedOut,
+    RolloutOut,
     SimilarItem,
     SimilarResponse,
     UserEvent,
@@ -172,6 +173,7 @@ async def models(worker: Worker) -> Response:
             data=DataOut.of(worker.schema()) if served.by_role() else None,
             served=[ModelOut.of(model, role) for role, model in served.by_role()],
             refused=[RefusedOut.of(refused) for refused in list(follower.refused.values())],  # a thread changes it
+            rollout=RolloutOut.of(follower.underway, time.time()) if follower.underway is not None else None,
         )
     )
 

@@ -10,7 +10,7 @@ import altair as alt
 import pandas as pd
 
 from configs.kinds import colour_of
-from infra.pages import BLUE, GREY, ORANGE, RED
+from infra.pages import BLUE, GREY, ORANGE, RED, SAND
 
 __all__ = [
     "agreement",
@@ -23,6 +23,11 @@ __all__ = [
     "ranks_over_gaps",
     "round_trips",
 ]
+
+ENTRIES = {
+    "promote": BLUE, "advance": BLUE, "rollback": ORANGE, "return": ORANGE, "force": RED, "freeze": GREY, "thaw": SAND,
+}  # fmt: skip
+"""Colour of each kind of entry in the promotion log."""
 
 SHOWN_RANKS = 30
 UTC = alt.Scale(type="utc", padding=35)  # pixels, so that the first and the last label are not cut
@@ -122,9 +127,9 @@ def champions(rows: Sequence[dict[str, Any]]) -> alt.Chart:
             y=alt.Y("version:N", title=None, sort=alt.EncodingSortField("start"), axis=alt.Axis(labelLimit=220)),
             color=alt.Color(
                 "kind:N",
-                title="became champion by",
+                title="entry of the log",
                 legend=alt.Legend(orient="bottom"),
-                scale=alt.Scale(domain=["promote", "rollback", "force"], range=[BLUE, ORANGE, RED]),
+                scale=alt.Scale(domain=[*ENTRIES], range=[*ENTRIES.values()]),
             ),
             tooltip=["version:N", "start:T", "end:T", "kind:N", "reason:N"],
         )

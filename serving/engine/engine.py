@@ -6,6 +6,7 @@ Runs in the event loop. Versions are looked up once per batch, so one version pr
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -60,9 +61,20 @@ class _Row:
 
 
 class Engine:
-    """Computes answers. `rules` is called for each batch, so a changed rules file takes effect."""
+    """Computes answers. `rules` is called for each batch, so a changed rules file takes effect.
 
-    def __init__(self, states: StateStore | UserStates, settings: BatchSettings, rules: Callable[[], Rules]) -> None:
+    `observe` is called with a version, the jobs that it answered and its answers to them, both by place, and the seconds of CPU time
+    that it took for all of them.
+    """
+
+    def __init__(
+        self,
+        states: StateStore | UserStates,
+        settings: BatchSettings,
+        rules: Callable[[], Rules],
+        observe: Callable[[str, Mapping[int, RecommendJob], Mapping[int, Result], float], None] = lambda *_: None,
+    ) -> None:
+        self.observe = observe
         self.states = states if isinstance(states, UserStates) else UserStates(states)
         self._rules = rules
         self.models = Models(None, {})
@@ -83,14 +95,16 @@ class Engine:
         for place, job in enumerate(jobs):
             if isinstance(job, RecommendJob):
                 try:
-                    version = job.assignment.version
-                    model = models.required(version) if job.named else models.assigned(version)
+                    model = models.required(job.assignment.version) if job.named else models.assigned(job.assignment)
                 except RecsysError as error:
                     results[place] = error
                 else:
                     requests.setdefault(model, {})[place] = job
         for model, own in requests.items():
-            results |= _guarded(own, partial(self._recommend, own, model, rules))
+            before = time.process_time()
+            answered = _guarded(own, partial(self._recommend, own, model, rules))
+            _attempt(partial(self.observe, model.version, own, answered, time.process_time() - before))  # it costs no answer
+            results |= answered
         return [results[place] for place in range(len(jobs))]
 
     def serving(self, version: str = CHAMPION) -> ServedModel:
@@ -131,7 +145,7 @@ class Engine:
         """Append the events of all jobs, and advance the states of their users. Each user's events go to one version."""
 
         def model_of(job: EventJob, event: NewEvent) -> ServedModel:
-            return models.assigned(job.assignments[event.user].version)
+            return models.assigned(job.assignments[event.user])
 
         events: dict[ServedModel, dict[int, list[NewEvent]]] = {}
         for job in jobs.values():

@@ -10,26 +10,36 @@ from configs.errors import ModelMissingError, NotFoundError, RequestRefusedError
 from configs.serving import CHAMPION
 from infra.version_names import matching_version
 from serving.engine.served_model import ServedModel
+from serving.experiments import Assignment
 
-__all__ = ["Models"]
+__all__ = ["Models", "Role"]
+
+Role = Literal["champion", "canary", "beside"]
 
 
 @dataclass(frozen=True)
 class Models:
-    """The versions that answer requests, swapped as one object."""
+    """The versions that answer requests, swapped as one object.
+
+    While a new champion is rolled out in stages, `champion` is the old version, which serves most users, and `canary` the new one.
+    """
 
     champion: ServedModel | None
     others: Mapping[str, ServedModel]
+    canary: ServedModel | None = None
 
-    def by_role(self) -> Sequence[tuple[Literal["champion", "beside"], ServedModel]]:
+    def by_role(self) -> Sequence[tuple[Role, ServedModel]]:
         """Return all versions with their roles, the champion first."""
-        found: list[tuple[Literal["champion", "beside"], ServedModel]] = [("beside", model) for model in self.others.values()]
-        return found if self.champion is None else [("champion", self.champion), *found]
+        beside: list[tuple[Role, ServedModel]] = [("beside", model) for model in self.others.values()]
+        first: list[tuple[Role, ServedModel | None]] = [("champion", self.champion), ("canary", self.canary)]
+        return [*[(role, model) for role, model in first if model is not None], *beside]
 
     def named(self, version: str) -> ServedModel | None:
         """Return a version by its name, the beginning of it, or as `champion`. None if no version, or more than one, is meant."""
         if version == CHAMPION or (self.champion is not None and version == self.champion.version):
             return self.champion
+        if self.canary is not None and version == self.canary.version:
+            return self.canary
         if version in self.others:
             return self.others[version]
         found = [model for _, model in self.by_role() if version and model.version.startswith(version)]
@@ -53,11 +63,13 @@ class Models:
             raise RequestRefusedError(str(error)) from error
         raise RequestRefusedError(f"The version {version} is not served. GET /v1/models lists the served versions.")
 
-    def assigned(self, version: str) -> ServedModel:
+    def assigned(self, assignment: Assignment) -> ServedModel:
         """Return the assigned version, or the champion if that version is not (yet) loaded.
 
         Raises:
             ModelMissingError: If there is no champion either.
         """
-        found = self.named(version)
+        if assignment.canary and assignment.version == CHAMPION and self.canary is not None:
+            return self.canary
+        found = self.named(assignment.version)
         return found if found is not None else self.required(CHAMPION)

@@ -1,4 +1,4 @@
-from .assignment import Assignment, Experiments
+from .assignment import Assignment, Experiments, place_of
 from .erasing import is_erased, logged_exposures, rewrite_logs
 from .exploration import chances, explored, mixed
 from .exposure_log import ExposureLog
@@ -30,6 +30,7 @@ __all__ = [
     "is_erased",
     "logged_exposures",
     "mixed",
+    "place_of",
     "read_exposures",
     "read_outcomes",
     "render_estimate",

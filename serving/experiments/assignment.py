@@ -42,6 +42,7 @@ class Assignment:
     against: str | None = None  # version that `version` is interleaved with
     teams: tuple[str, ...] = ()  # names of the arms of these two versions
     others: tuple[tuple[str, float], ...] = ()  # versions and shares of the other arms, if they answer for the propensities
+    canary: bool = False  # if the champion is rolled out in stages: the new version serves the user
 
     def covers(self, version: str) -> bool:
         """Return whether an answer by `version` belongs to the arm.

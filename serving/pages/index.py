@@ -43,7 +43,7 @@ class Table:
 
 
 def render_index(store: Store) -> bytes:
-    """Render the list of the newest pages: of model versions, drift, answers to whether a retraining is due, comparisons and replays.
+    """Render the list of the newest pages: of versions, rollouts, drift, answers to whether a retraining is due, comparisons and replays.
 
     A part of the store that cannot be read is named on the page, beside the other parts.
 
@@ -53,6 +53,7 @@ def render_index(store: Store) -> bytes:
     tables, errors = [], []
     for title, of, make in (
         ("Model versions", "version", _versions),
+        ("Rollouts", "stage", _rollouts),
         ("Drift", "dataset", _drift),
         ("Retraining", "model", _due),
         ("Comparisons", "comparison", _comparisons),
@@ -104,6 +105,19 @@ def _versions(store: Store) -> list[Row]:
         each = found[name, version]
         each.verdict = "champion" if champions.get(name) == version else outcome
         each.note = name if len(names) > 1 else ""
+    return [found[place] for place in ordered]
+
+
+def _rollouts(store: Store) -> list[Row]:
+    """Return the stages of rollouts, each with the promotion that began it and what became of it."""
+    found: dict[tuple[str, str], Row] = {}
+    for _, name, entry, file in _pages(store, "rollouts/"):
+        row = found.setdefault((entry, name), Row(f"{name}, promotion {entry.lstrip('0')}", ""))
+        row.links[_report(file)] = f"rollouts/{name}/{entry}/{file}"
+    ordered = sorted(found, reverse=True)
+    for place in ordered[:NEWEST]:
+        if (key := found[place].links.get("figures")) is not None:
+            found[place].verdict = str(read_json(store.get(key, MOST_JSON), store.uri(key)).get("said", ""))
     return [found[place] for place in ordered]
 
 

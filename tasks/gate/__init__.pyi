@@ -1,6 +1,6 @@
 from .decision import Approval, Decision
 from .judging import gate_settings, judge_sealed, judge_staged, record_decision
-from .notifications import Notice, champion_notice, decision_notice
+from .notifications import Notice, champion_notice, decision_notice, fitting
 from .page import comparison_png, next_in_markdown, outcome_words, refit_note, render_markdown, summary
 from .publication import Published, promote_version, publish, stage_challenger, stage_refit, with_refit
 from .readiness import refuse_unjudgeable
@@ -17,6 +17,7 @@ __all__ = [
     "champion_notice",
     "comparison_png",
     "decision_notice",
+    "fitting",
     "gate_settings",
     "judge_sealed",
     "judge_staged",

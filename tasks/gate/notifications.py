@@ -10,7 +10,7 @@ from infra.registry import Promotion
 from tasks.gate.decision import Decision
 from tasks.gate.page import next_step, summary
 
-__all__ = ["Notice", "champion_notice", "decision_notice"]
+__all__ = ["Notice", "champion_notice", "decision_notice", "fitting"]
 
 LONGEST = 1500  # characters of a body; Discord accepts 2000, including the title and the link that the server adds
 MOST_REASONS = 6
@@ -58,7 +58,7 @@ def decision_notice(decision: Decision, links: dict[str, str]) -> Notice:
         model_name=decision.model_name,
         version=decision.challenger,
         subject=f"{decision.model_name} {decision.challenger}: {decision.outcome}",
-        body=_fitting([line for line in lines if line], links),
+        body=fitting([line for line in lines if line], links),
         figures={"metrics": decision.metrics, "champion": decision.champion, "reasons": decision.reasons},
     )
 
@@ -79,12 +79,12 @@ def champion_notice(entry: Promotion, links: dict[str, str]) -> Notice:
         model_name=entry.name,
         version=entry.version,
         subject=f"{entry.name}: {verb} {entry.version}",
-        body=_fitting(lines, links),
+        body=fitting(lines, links),
         figures={"number": entry.number, "previous": entry.previous},
     )
 
 
-def _fitting(lines: list[str], links: dict[str, str]) -> str:
+def fitting(lines: list[str], links: dict[str, str]) -> str:
     """Join text and links. If both together are too long, the text is cut, because a truncated link leads nowhere."""
     foot = "\n".join(f"{name}: {address}" for name, address in links.items())[:LONGEST]
     text = "\n".join(lines)

@@ -10,8 +10,8 @@ from typing import Any
 
 from configs.errors import AlreadyExistsError
 from configs.redaction import safe_settings
-from configs.settings import PromotionSettings, RetrainSettings, model_option
-from infra.registry import Lineage, ModelRef, ModelRegistry, Promotion, StagedVersion, refuse_changed
+from configs.settings import PromotionSettings, RetrainSettings, RolloutSettings, model_option
+from infra.registry import Lineage, ModelRef, ModelRegistry, Promotion, StagedVersion, begin_rollout, refuse_changed
 from infra.storage import Store
 from tasks.best_effort import LOG, attempt
 from tasks.evaluation import CheckedRefit, Evaluation, Refit, VersionFolder
@@ -103,7 +103,14 @@ def publish(
     return ModelRegistry(store).seal(staged, decision.to_dict() if decision else UNJUDGED, lineage, datetime.now(UTC), page)
 
 
-def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: PromotionSettings, note: str = "") -> Published:
+def promote_version(
+    store: Store,
+    ref: ModelRef,
+    decision: Decision,
+    settings: PromotionSettings,
+    note: str = "",
+    rollout: RolloutSettings | None = None,
+) -> Published:
     """Make a version champion if the decision is to promote it.
 
     If another promotion was written first, the version is judged again against that champion. A person's approval of the former
@@ -116,23 +123,18 @@ def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: P
         decision: The gate's decision on the version, with a person's answer if one was needed.
         settings: Settings of the gate, for judging again.
         note: Note for the log by the person who requested the promotion.
+        rollout: How the version takes over from the champion. By default, at once.
 
     Raises:
         AlreadyExistsError: Another promotion came first `settings.max_retries_on_conflict` times.
+        FrozenError: The model is frozen.
     """
     registry = ModelRegistry(store)
     for left in reversed(range(settings.max_retries_on_conflict)):
         if decision.outcome != "promoted":
             return Published(ref, decision, None, record_decision(store, ref, decision) if decision.approval else None)
         try:
-            entry = registry.promote(
-                ref.name,
-                ref.version,
-                expected=decision.champion_number,
-                reason=_why(decision, note),
-                now=datetime.now(UTC),
-                decision=_in_short(decision),
-            )
+            entry = _write(store, ref, decision, note, rollout)
             return Published(ref, decision, entry, _record_promoted(store, ref, decision))
         except AlreadyExistsError:
             current = registry.champion(ref.name)
@@ -144,6 +146,14 @@ def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: P
         f"{ref.name} got a new champion {settings.max_retries_on_conflict} times while {ref.version} was judged. The version is stored; "
         f"try again with `recsys model promote {ref.version}{model_option(ref.name)}`."
     )
+
+
+def _write(store: Store, ref: ModelRef, decision: Decision, note: str, rollout: RolloutSettings | None) -> Promotion:
+    """Write the promotion's entry in the log. A first champion has nothing to be compared with, so it serves everybody at once."""
+    expected, why, now, short = decision.champion_number, _why(decision, note), datetime.now(UTC), _in_short(decision)
+    if rollout is not None and rollout.enabled and expected:
+        return begin_rollout(store, ref, rollout, expected=expected, reason=why, now=now, decision=short)
+    return ModelRegistry(store).promote(ref.name, ref.version, expected=expected, reason=why, now=now, decision=short)
 
 
 def _record_promoted(store: Store, ref: ModelRef, decision: Decision) -> str | None:

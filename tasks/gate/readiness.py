@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from configs.errors import GateError, VersionCorruptError
 from configs.settings import EvaluationSettings, PromotionSettings, RetrainSettings
-from infra.registry import ModelRegistry
+from infra.registry import ModelRegistry, refuse_frozen
 from infra.storage import Store
 from models.evaluation import Split
 from tasks.datasets import DatasetRef
@@ -32,8 +32,10 @@ def refuse_unjudgeable(store: Store, dataset: DatasetRef, settings: RetrainSetti
     Raises:
         SettingsError: `evaluation.slices` names an attribute that there is not.
         DataRefusedError: The protocol leaves no events to train, validate or test on.
+        FrozenError: The model is frozen, so nothing could be promoted.
         GateError: There are too few requests, the champion has seen too many of them, or it was trained under another protocol.
     """
+    refuse_frozen(ModelRegistry(store).newest(settings.model_name))
     evaluation, promotion = settings.evaluation, settings.promotion
     if evaluation.protocol == "temporal" and evaluation.temporal_target == "successive":
         raise GateError(

@@ -13,7 +13,15 @@ from configs.clock import wall_clock
 from configs.errors import ReplayError
 from configs.redaction import safe_settings
 from configs.renames import current_names
-from configs.settings import ColumnSettings, DataSettings, ItemColumnSettings, RetrainSettings, StoreSettings, UserColumnSettings
+from configs.settings import (
+    ColumnSettings,
+    DataSettings,
+    ItemColumnSettings,
+    RetrainSettings,
+    RolloutSettings,
+    StoreSettings,
+    UserColumnSettings,
+)
 from configs.studies import PlayedPolicySettings, ReplaySettings
 from infra.digests import sha256_of_json
 from infra.locks import run_lock
@@ -92,6 +100,7 @@ def run_settings(plan: ReplayPlan, settings: ReplaySettings, policy: str | None 
             # Files are delivered complete, so each is read as soon as its slice ends, and counts for that slice, not the next.
             "landing": settings.landing.model_copy(update={"base": "none", "settle_s": 0.0}),
             "etl": settings.etl.model_copy(update={"work_dir": folder / "etl"}),
+            "rollout": RolloutSettings(),  # the slices are past: nobody is served
             "store": plan.store,
             "work_dir": folder / "work",
             "training": settings.training.model_copy(update={"refit": refit}),

@@ -8,8 +8,8 @@ from prefect import task
 from prefect.logging import get_run_logger
 
 from configs.errors import AlreadyExistsError
-from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
-from infra.registry import ModelRef, ModelRegistry, Promotion, StagedVersion, find_version
+from configs.settings import PromotionSettings, RetrainSettings, RolloutSettings, StoreSettings
+from infra.registry import ModelRef, ModelRegistry, Promotion, StagedVersion, find_version, refuse_frozen
 from infra.storage import open_store
 from tasks.datasets import DatasetRef, remember_histories
 from tasks.evaluation import REPORT_FILE, CheckedRefit, Evaluation, VersionFolder
@@ -103,11 +103,16 @@ def publish_version(
 
 @task(name="promote version", **NETWORK)
 def promote_challenger(
-    version: ModelRef, decision: Decision, settings: PromotionSettings, store: StoreSettings, note: str = ""
+    version: ModelRef,
+    decision: Decision,
+    settings: PromotionSettings,
+    store: StoreSettings,
+    note: str = "",
+    rollout: RolloutSettings | None = None,
 ) -> Published:
     """Make the version champion if the gate passed it, and store a person's answer on it."""
     place = open_store(store)
-    published = promote_version(place, version, decision, settings, note)
+    published = promote_version(place, version, decision, settings, note, rollout)
     happened(f"promotion: {published.decision.outcome}")
     if published.decision != decision or decision.approval is not None:  # judged again, or answered
         publish_decision_artifact(published.decision)
@@ -131,6 +136,7 @@ def judge_stored(
     """
     place = open_store(store)
     registry = ModelRegistry(place)
+    refuse_frozen(registry.newest(model_name))
     ref = registry.version(model_name, find_version(registry, model_name, version))
     # With `approval: manual`, this request is itself the approval.
     settings = gate_settings(place, ref, overrides).model_copy(update={"approval": "automatic"})

@@ -32,6 +32,7 @@ SMALL = {
     "pipeline.gate_years": ["--years", "8", "--seed-sds", "0.0031", "--gains", "0.1"],
     "pipeline.text_ids": ["--rows", "3000", "--distinct", "2000"],
     "pipeline.peeking": ["--runs", "2", "--users", "300", "--lifts", "0", "0.5"],
+    "serving.rollouts": ["--seeds", "1", "--traffic", "2000", "--bakes", "1", "--bake-users", "500"],
     "serving.rules": ["--items", "300", "--times", "2"],
 }
 """Arguments with which these benchmarks run below."""

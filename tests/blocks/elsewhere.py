@@ -45,6 +45,8 @@ ELSEWHERE = (
     Elsewhere(r"challenger=(?:recbole|my_sasrec|my_itemknn|mine)|-c mine\.yaml|,recbole\]|model check|_plugin", "installs a plugin", "tests/full/plugins/test_examples.py"),
     Elsewhere(r"challenger=(?:sasrec|gsasrec|esasrec|hstu|lrurec)", "trains for minutes", "tests/models/transformers/test_recommender.py"),
     Elsewhere(r"evidently ui", "is Evidently's own server", "tests/flows/test_monitor.py"),
+    Elsewhere(r"recsys rollout (?!status)", "needs a rollout that is under way", "tests/flows/test_rollout.py"),
+    Elsewhere(r"recsys (?:freeze|thaw)", "would keep the commands after it from promoting", "tests/flows/cli/test_operation.py"),
     Elsewhere(r"-c promotion", "waits for the answer of a person", "tests/flows/test_approval.py"),
     Elsewhere(r"recsys experiment|experiments\.yaml", "needs files of exposures and outcomes", "tests/flows/cli/test_experiment.py"),
     Elsewhere(r"FOLDER|VERSION|\d{8}T\d{6}Z|ADDRESS|ids\.txt|\.\.\.|orders\.|\b(?:bucket|registry|prefix)\b", "has names that the reader fills in", "tests/flows/cli/test_data.py"),

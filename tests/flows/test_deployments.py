@@ -69,12 +69,12 @@ def test_a_regular_flow_has_a_schedule_with_a_zone_and_a_name_and_runs_once_at_a
     scheduled = {
         name: [each["slug"] for each in entry["schedules"]] for name, entry in deployments.items() if "schedules" in entry
     }
-    assert scheduled == {"etl": ["daily"], "monitor": ["daily"], "retrain": ["weekly"], "reap": ["hourly"]}
+    assert scheduled == {"etl": ["daily"], "monitor": ["daily"], "retrain": ["weekly"], "reap": ["hourly"], "rollout": ["lost"]}
     for name in scheduled:
         assert deployments[name]["concurrency_limit"]["limit"] == 1
         assert all("timezone" in each and len(each["cron"].split()) == 5 for each in deployments[name]["schedules"])
     urgent = {name for name, entry in deployments.items() if entry["work_pool"].get("work_queue_name") == "urgent"}
-    assert urgent == {"promote", "rollback", "resume"}, "something for which a person waits is not urgent"
+    assert urgent == {"promote", "rollback", "resume", "rollout"}, "something for which a person waits is not urgent"
 
 
 def test_the_installed_sqlalchemy_lets_prefects_scheduler_make_runs() -> None:

@@ -29,9 +29,10 @@ SERVICES: dict[str, dict[str, Any]] = CONTENT["services"]
 DOCKERFILES = sorted((INFRA / "docker").glob("*.Dockerfile"))
 AREAS = (
     "datasets/", "landing/", "histories/", "models/", "promotions/", "decisions/", "audits/", "drift/", "due/", "runs/", "leases/",
-    "handed-over/", "searches/", "comparisons/", "exposures/", "outcomes/", "erasures/",
+    "handed-over/", "searches/", "comparisons/", "exposures/", "outcomes/", "erasures/", "rollouts/",
 )  # fmt: skip
 """The areas of a store (docs/reference/store.md)."""
+API_LISTS = {*AREAS} - {"datasets/", "landing/", "leases/", "handed-over/", "searches/", "exposures/", "outcomes/"}
 
 
 def test_every_service_has_limits_a_health_check_and_no_privileges() -> None:
@@ -369,21 +370,7 @@ def may_list(policy: dict[str, Any], prefix: str | None) -> bool:
     [
         ("worker", {"", *AREAS}),
         ("trainer", {"datasets/", "handed-over/", "comparisons/", "searches/"}),
-        (
-            "api",
-            {
-                "models/",
-                "promotions/",
-                "histories/",
-                "drift/",
-                "due/",
-                "decisions/",
-                "runs/",
-                "audits/",
-                "comparisons/",
-                "erasures/",
-            },
-        ),
+        ("api", API_LISTS),
     ],
 )
 def test_a_role_lists_its_own_prefixes_and_never_the_bucket_or_another_store_in_it(role: str, areas: set[str]) -> None:

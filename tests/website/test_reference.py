@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from prefect.events.actions import SendNotification
 from pydantic import BaseModel
 
 from configs import errors
@@ -16,6 +18,8 @@ from configs.runpod import RunPodSettings
 from configs.serving import ExperimentFile, RuleFile
 from configs.settings import RetrainSettings
 from flows.cli.options import models
+from infra.prefect_server.alerts import section_of, wanted_automations
+from infra.prefect_server.environment import AlertSettings
 from serving.api.responses import Problem
 from tests.infra.test_production_files import AREAS
 from website.glossary import explained, terms_in
@@ -98,8 +102,24 @@ def test_every_metric_is_on_the_page_with_its_alerts() -> None:
     runbook = (ROOT / "docs" / "operations" / "runbook.md").read_text(encoding="utf-8")
     alerts = [rule["alert"] for rule in metrics.alert_rules()]
     assert [alert for alert in alerts if f"### {alert}\n" not in runbook] == [], "say in the runbook what to do"
+    linked = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in metrics.alert_rules()}
+    assert linked == {alert: f"docs/operations/runbook.md#{alert.lower()}" for alert in alerts}
     of_metrics = {rule["alert"] for rule in metrics.alert_rules() if "recsys_" in rule["expr"]}
     assert [alert for alert in of_metrics if f"[{alert}](" not in page("metrics")] == []
+
+
+def test_every_message_of_prefect_leads_to_its_section_of_the_runbook() -> None:
+    runbook = (ROOT / "docs" / "operations" / "runbook.md").read_text(encoding="utf-8")
+    sections = {line.removeprefix("### ").lower().replace(" ", "-") for line in runbook.splitlines() if line.startswith("### ")}
+    told = [
+        (one.name, action.body)
+        for one in wanted_automations(AlertSettings(runbook="https://host/runbook.html"), [UUID(int=0)], UUID(int=0))
+        for action in one.actions
+        if isinstance(action, SendNotification)
+    ]
+    assert len(told) >= 4
+    for name, body in told:
+        assert body.endswith(f"What to do: https://host/runbook.html#{section_of(name)}") and section_of(name) in sections
 
 
 def test_every_error_that_a_person_can_mend_is_on_the_page() -> None:

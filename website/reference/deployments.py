@@ -47,6 +47,7 @@ def page() -> str:
     events = [
         [code("recsys.gate.*"), "A version was held, or it waits for approval."],
         [code("recsys.champion.*"), "A version was promoted, forced or rolled back."],
+        [code("recsys.rollout.*"), "A rollout advanced, completed or returned, or it waits for approval."],
         [code(DRIFT_DETECTED), "Drift that training again can help with. It tells people."],
         [code(DRIFT_WITHOUT_DATA), "Drift that training again cannot help with. It tells people."],
         [code(RETRAINING_DUE), "Monitoring's answer that the model should be trained again. It starts `retrain/retrain`."],

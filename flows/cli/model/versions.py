@@ -65,6 +65,8 @@ def list_(config: Config = None, set_: Set = None, json_file: Json = None) -> No
         say(f"- {reason}")
     none = f"none yet in {store.uri('')}; {_no_champion(settings.model_name, versions)}"
     say(as_given(f"champion of {settings.model_name}: {best or none}"))
+    if entries and (frozen := entries[-1].frozen):
+        say(f"frozen since {frozen.when} by {frozen.who}: {frozen.reason}; `recsys thaw` ends it")
 
 
 @app.command()
@@ -162,7 +164,7 @@ def promote(
     from flows.promote import promote as flow
 
     with stage("promotion"):
-        entry = flow(version, settings.model_name, reason, force, settings.promotion, settings.store)
+        entry = flow(version, settings.model_name, reason, force, settings.promotion, settings.store, settings.rollout)
     _announce(entry, json_file)
 
 
@@ -313,6 +315,8 @@ def _announce(entry: Promotion, json_file: Path | None) -> None:
         f"{entry.name} {entry.version} is champion (promotion {entry.number}, {entry.kind}); "
         f"the previous champion was {entry.previous or 'none'}"
     )
+    if entry.rolling_out is not None:
+        say("it serves a share of the users at first: `recsys rollout status` shows how far it is")
     for warning in entry.warnings:
         say(f"warning: {warning}", err=True)
 

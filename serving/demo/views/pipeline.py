@@ -38,8 +38,8 @@ def show(context: Context) -> None:
     one, two, three, four = st.columns(4)
     one.metric("Champion", context.short(champion) if champion else "none")
     two.metric("Versions", len(refs))
-    three.metric("Promotions", sum(entry.kind != "rollback" for entry in entries))
-    four.metric("Rollbacks", sum(entry.kind == "rollback" for entry in entries))
+    three.metric("Promotions", sum(entry.kind in ("promote", "force") for entry in entries))
+    four.metric("Rollbacks", sum(entry.kind in ("rollback", "return") for entry in entries))
     if entries:
         st.subheader("Champions over time")
         starts = [datetime.fromisoformat(entry.when) for entry in entries]

@@ -50,6 +50,12 @@ NEEDS_NONE = {
     "study adopt": "none volume --set store.url=file:{folder}/none",
     "experiment report": "name --experiments {folder}/none.yaml --outcomes {folder}/none.csv",
     "config show": "",
+    "freeze": "--reason none",
+    "thaw": "",
+    "rollout status": "",
+    "rollout watch": "",
+    "rollout advance": "",
+    "rollout abort": "",
 }
 RUN_UNTIL_STOPPED = {"serve", "demo"}
 

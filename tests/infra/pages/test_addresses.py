@@ -22,6 +22,7 @@ PAGES = [
     "drift/ml-100k/0f9fc2d37b64-12/20261129T202416375687Z.evidently.html",
     f"runs/movie-ranker/{VERSION}/ss4rec.json",
     "comparisons/abc123/report.html",
+    "rollouts/movie-ranker/00000002/report.html",
     "replays/abc123/replay/report.html",
     f"replays/abc123/models/movie-ranker/{VERSION}/report.html",
 ]
@@ -41,6 +42,7 @@ OTHERS = [
     "exposures/20260101/a.jsonl",
     "outcomes/20260101/a.jsonl",
     "promotions/movie-ranker/00000001.json",
+    "rollouts/movie-ranker/00000002/measured/host-1-abc-000001.json",
     "landing/ml-100k/log/00000001.json",
     ".tmp/1-abc",
     "",

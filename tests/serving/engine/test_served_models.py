@@ -30,7 +30,7 @@ def test_a_beginning_that_fits_several_is_refused_with_the_candidates_and_leaves
         MODELS.required("20261129T121055Z")
     with pytest.raises(RequestRefusedError, match="The version 2025 is not served"):
         MODELS.required("2025")
-    assert MODELS.assigned("20261129T121055Z").version == C
+    assert MODELS.assigned(Assignment("20261129T121055Z")).version == C
 
 
 def test_an_arm_that_is_named_by_its_beginning_covers_that_version_alone() -> None:

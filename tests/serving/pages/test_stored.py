@@ -123,7 +123,7 @@ def test_a_part_of_the_store_that_may_not_be_read_hides_no_other_part(root: Path
     pages, denied = StoredPages(Denying(root / "store")), {"drift/"}
     shown = gzip.decompress(asyncio.run(pages.index()).packed).decode()
     assert "This part of the store cannot be read" in shown and "mine" in shown
-    denied |= {"models/", "due/", "comparisons/", "replays/"}
+    denied |= {"models/", "rollouts/", "due/", "comparisons/", "replays/"}
     with pytest.raises(HTTPException) as caught:
         asyncio.run(StoredPages(Denying(root / "store")).index())
     assert caught.value.status_code == 503 and "not for you" not in caught.value.detail

@@ -1,0 +1,25 @@
+from .comparison import CHECKS, Check, Evidence, compare_versions
+from .deciding import Move, Standing, decide, rejected
+from .notices import rollout_notice
+from .outcomes import StoredOutcomes
+from .page import check_rows, render_html, render_markdown, sentence
+from .watching import Watch, page_key
+
+__all__ = [
+    "CHECKS",
+    "Check",
+    "Evidence",
+    "Move",
+    "Standing",
+    "StoredOutcomes",
+    "Watch",
+    "check_rows",
+    "compare_versions",
+    "decide",
+    "page_key",
+    "rejected",
+    "render_html",
+    "render_markdown",
+    "rollout_notice",
+    "sentence",
+]

@@ -1,0 +1,77 @@
+"""Tells where a rollout stands: one sentence, a table for the terminal and Markdown, and the page."""
+
+from __future__ import annotations
+
+from configs.settings import model_option
+from infra.pages import duration, escaped, markdown_table, render_template
+from infra.version_names import short_version
+from tasks.rollout.comparison import Check
+from tasks.rollout.deciding import Standing
+
+__all__ = ["check_rows", "render_html", "render_markdown", "sentence"]
+
+TEMPLATE = "tasks/rollout/templates/rollout.html"
+BADGES = {"wait": "under way", "advance": "advances", "ask": "needs approval", "return": "returned"}
+
+
+def sentence(standing: Standing) -> str:
+    """Return where the rollout stands, in one sentence."""
+    entry, rollout = standing.entry, standing.rollout
+    stage = f"stage {rollout.stage + 1} of {len(rollout.stages)}"
+    return (
+        f"{entry.name} {short_version(entry.version)} serves {rollout.share_at(standing.now):.0%} of the users instead of "
+        f"{short_version(rollout.old)} ({stage}): {standing.why}"
+    )
+
+
+def check_rows(checks: list[Check]) -> list[dict[str, str]]:
+    """Return the rows of the table of checks."""
+    return [
+        {
+            "check": check.name,
+            "verdict": check.verdict,
+            "old": _figure(check, check.old),
+            "new": _figure(check, check.new),
+            "users": f"{check.users[0]:,} / {check.users[1]:,}",
+            "in words": check.said,
+        }
+        for check in checks
+    ]
+
+
+def render_markdown(standing: Standing) -> str:
+    """Render the standing as Markdown, for the run in the Prefect UI."""
+    rows = check_rows(standing.checks)
+    old, new = standing.requests
+    lines = [
+        f"## {BADGES[standing.move].capitalize()}",
+        escaped(sentence(standing)),
+        f"{old:,} requests of users of the old version and {new:,} of the new one, measured by {standing.workers} workers. "
+        f"{standing.part:.0%} of the stage's {duration(standing.settings.bake_s)} have passed.",
+    ]
+    if rows:
+        lines.append(markdown_table([*rows[0]], [[escaped(cell) for cell in row.values()] for row in rows]))
+    if standing.unknown:
+        lines.append(f"Not known: {escaped('; '.join(standing.unknown))}.")
+    lines.append(f"`recsys rollout abort{model_option(standing.entry.name)}` returns to the old version at once.")
+    return "\n\n".join(lines) + "\n"
+
+
+def render_html(standing: Standing) -> bytes:
+    """Render the standing as a self-contained page."""
+    return render_template(
+        TEMPLATE,
+        standing=standing,
+        entry=standing.entry,
+        rollout=standing.rollout,
+        badge=BADGES[standing.move],
+        sentence=sentence(standing),
+        checks=check_rows(standing.checks),
+        unknown=standing.unknown,
+    ).encode()
+
+
+def _figure(check: Check, value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{1000 * value:.1f} ms" if check.name == "CPU time" else f"{value:.1%}"

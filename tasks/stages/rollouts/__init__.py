@@ -1,0 +1,5 @@
+"""The tasks of the flow `rollout`, and what starts it after a promotion."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
