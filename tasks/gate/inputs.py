@@ -21,7 +21,6 @@ class Challenger:
     ranking: Ranking
     beyond_accuracy: dict[str, float]
     load_check: LoadCheck
-    nonfinite_steps: int = 0
     collapsed: str = ""  # one sentence if its training never learnt more than popularity
     recorded: Ranking | None = None  # the ranks that were stored when it was evaluated
     served_window: ServedWindow | None = None

@@ -197,16 +197,12 @@ def _at_least(group: int, name: str, figure: float, threshold: float, detail: st
 def health_rules(challenger: Challenger, settings: PromotionSettings) -> list[Rule]:
     """Check the weights, the training, and how the recommendations spread over the catalogue."""
     coverage, gini = challenger.beyond_accuracy["coverage@10"], challenger.beyond_accuracy["gini@10"]
-    ranking, steps = challenger.ranking, challenger.nonfinite_steps
+    ranking = challenger.ranking
     least = settings.least_coverage(len(ranking.catalogue), 10 * len(ranking.ranks))
     most = settings.most_gini(challenger.gini_of_events)
     return [
         _finite_weights_rule(challenger.load_check),
         _known_targets(challenger.ranking, settings),
-        Rule(
-            4, "non-finite training steps", float(steps), 0.0, "==", "passed" if steps == 0 else "failed",
-            f"{steps} training steps had a non-finite loss or gradient.",
-        ),
         Rule(
             4, "the training did not collapse", float(not challenger.collapsed), 1.0, "==", "failed" if challenger.collapsed else "passed",
             challenger.collapsed or "The training learnt more than popularity.",

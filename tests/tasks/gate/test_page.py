@@ -16,6 +16,8 @@ from tasks.gate.rules import decide, hold_unranked
 from tests.planted import PLANTED, planted_elements
 from tests.tasks.gate.test_rules import SETTINGS, USERS, inputs, ranking, replace_settings
 
+STEPS = "non-finite training steps"
+"""A rule of decisions that were stored in earlier days."""
 HALVES = {"new users": np.arange(USERS) < 300, "others": np.arange(USERS) >= 300}
 
 
@@ -43,7 +45,7 @@ def test_the_page_states_the_verdict_every_reason_and_every_rule() -> None:
         assert rule.name in text and rule.detail in text
     for metric, (low, high) in decision.intervals["champion"].items():
         assert f"{low:.4f} to {high:.4f}" in text and metric.upper() in text
-    assert "data:image/png;base64," in page and "src=" in page and "http" not in page.replace("http-equiv", "")
+    assert "data:image/svg+xml;base64," in page and "src=" in page and "http" not in page.replace("http-equiv", "")
     assert "new users" in text and f"{decision.comparisons[1].detectable:.4f}" in text
 
 
@@ -192,5 +194,12 @@ def test_a_yes_or_no_is_not_shown_as_a_number() -> None:
     asked = Rule(4, "finite weights", 1.0, 1.0, "==", "passed", "")
     assert (asked.shown_figure, asked.shown_bound) == ("yes", "yes")
     assert replace(asked, figure=0.0).shown_figure == "no"
-    counted = Rule(4, "non-finite training steps", 0.0, 0.0, "==", "passed", "")
+    counted = Rule(4, STEPS, 0.0, 0.0, "==", "passed", "")
     assert (counted.shown_figure, counted.shown_bound) == ("0", "== 0")
+
+
+def test_a_decision_with_a_rule_of_earlier_days_is_still_shown() -> None:
+    promoted = decide(inputs(ranking(0.7), ranking(0.4)), SETTINGS)
+    assert STEPS not in [rule.name for rule in promoted.rules], "such a step ends the training, so no version could fail"
+    old = replace(promoted, rules=[*promoted.rules, Rule(4, STEPS, 0.0, 0.0, "==", "passed", "0 training steps.")])
+    assert STEPS in render_html(old).decode()

@@ -122,12 +122,11 @@ def test_a_slice_that_is_sacrificed_holds_an_overall_gain() -> None:
     assert {rule.name: rule.verdict for rule in decision.rules}["tiny"] == "not judged"
 
 
-def test_the_health_rules_cover_weights_steps_and_bias() -> None:
+def test_the_health_rules_cover_weights_and_bias() -> None:
     assert failed(decide(with_challenger(load_check=replace(GOOD, ok=False, finite_weights=False, reason="nan")), SETTINGS)) == [
         "finite weights",
         "loads and answers as trained",
     ]
-    assert failed(decide(with_challenger(nonfinite_steps=2), SETTINGS)) == ["non-finite training steps"]
     assert failed(decide(with_challenger(beyond_accuracy={**BEYOND, "coverage@10": 0.001}), SETTINGS)) == ["coverage@10"]
     assert failed(decide(with_challenger(beyond_accuracy={**BEYOND, "gini@10": 0.999}), SETTINGS)) == ["gini@10"]
 
