@@ -1,5 +1,5 @@
 from .addresses import is_page, page_link
-from .evidently import escaped_page
+from .evidently import evidently_page
 from .figures import (
     Interval,
     data_uri,
@@ -31,7 +31,9 @@ from .palette import (
     SOFT,
     STYLE_VARIABLES,
     VERDICT_COLOURS,
+    in_dark,
     interval_colour,
+    light_or_dark,
     series_colours,
     tint,
 )
@@ -64,10 +66,12 @@ __all__ = [
     "draw_intervals",
     "duration",
     "escaped",
-    "escaped_page",
+    "evidently_page",
     "folded",
+    "in_dark",
     "interval_colour",
     "is_page",
+    "light_or_dark",
     "listed",
     "markdown_table",
     "money",

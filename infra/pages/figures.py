@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from infra.pages.palette import in_dark
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +27,8 @@ __all__ = [
     "whole_numbers",
     "zero_line",
 ]
+
+COLOURED = re.compile(r"\b(fill|stroke): (#[0-9a-f]{6})")
 
 
 class Interval(NamedTuple):
@@ -87,13 +92,26 @@ def png_bytes(figure: Figure) -> bytes:
 
 
 def svg_bytes(figure: Figure) -> bytes:
-    """Return a figure as an SVG with a transparent background. The same figure always gives the same bytes."""
+    """Return a figure as an SVG with a transparent background, which is dark where the browser asks for dark pages.
+
+    The same figure always gives the same bytes.
+    """
     import matplotlib
 
-    buffer = io.BytesIO()
+    buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "recsys", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return buffer.getvalue()
+    drawn = buffer.getvalue()
+    return drawn.replace("</svg>", f"{_dark_style(drawn)}</svg>").encode()
+
+
+def _dark_style(drawn: str) -> str:
+    """Return the style element that replaces each colour of an SVG in a dark browser. What has no colour is black, such as text."""
+    rules = [f"svg {{ fill: {in_dark('#000000')}; }}"] + [
+        f'[style*="{part}: {colour}"] {{ {part}: {in_dark(colour)} !important; }}'
+        for part, colour in sorted(set(COLOURED.findall(drawn)))
+    ]
+    return f"<style>@media (prefers-color-scheme: dark) {{ {' '.join(rules)} }}</style>\n"
 
 
 def data_uri(picture: bytes) -> str:

@@ -41,6 +41,7 @@ def _environment() -> Environment:
         "day": words.utc_day,
         "digits": words.digits,
         "duration": words.duration,
+        "light_or_dark": palette.light_or_dark,
         "minute": words.utc_minute,
         "short_version": short_version,
         "shortened": shortened,

@@ -13,5 +13,5 @@ SPEC = ModelSpec(
     recommender="models.ncf:NCF",
     serving="models.ncf:NCFScores",
     label="NCF",
-    colour="#d9822b",
+    colour="#cf7a24",
 )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from infra.pages import VERDICT_COLOURS, data_uri, new_figure, png_bytes, render_template, tidy, zero_line
+from infra.pages import VERDICT_COLOURS, data_uri, new_figure, render_template, svg_bytes, tidy, zero_line
 from serving.experiments.off_policy import OffPolicyReport, estimate_rows
 from serving.experiments.report import ExperimentReport, Versus
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["arm_rows", "check_rows", "course_png", "render_estimate", "render_html", "versus_rows"]
+__all__ = ["arm_rows", "check_rows", "course_svg", "render_estimate", "render_html", "versus_rows"]
 
 TEMPLATE = "serving/experiments/templates/experiment.html"
 ESTIMATE = "serving/experiments/templates/estimate.html"
@@ -19,7 +19,7 @@ ESTIMATE = "serving/experiments/templates/estimate.html"
 
 def render_html(report: ExperimentReport) -> bytes:
     """Render the verdict, checks, arms, differences with their intervals, and how these evolved."""
-    png = course_png(report)
+    course = course_svg(report)
     return render_template(
         TEMPLATE,
         report=report,
@@ -28,7 +28,7 @@ def render_html(report: ExperimentReport) -> bytes:
         versus=versus_rows(report),
         shadow=_shadow_rows(report),
         headline=_headline(report),
-        course=data_uri(png) if png else "",
+        course=data_uri(course) if course else "",
     ).encode()
 
 
@@ -105,7 +105,7 @@ def _versus_row(each: Versus, level: str) -> dict[str, str]:
     }
 
 
-def course_png(report: ExperimentReport) -> bytes | None:
+def course_svg(report: ExperimentReport) -> bytes | None:
     """Plot each arm's difference from the control as users entered, with its confidence sequence. None before the first look."""
     drawn = [each for each in report.versus if each.course.get("users")]
     if not drawn:
@@ -113,7 +113,7 @@ def course_png(report: ExperimentReport) -> bytes | None:
     figure = new_figure(9.5, 3.4 * len(drawn))
     for axes, each in zip(figure.subplots(len(drawn), 1, squeeze=False)[:, 0], drawn, strict=True):
         _draw(axes, each, report.control)
-    return png_bytes(figure)
+    return svg_bytes(figure)
 
 
 def _draw(axes: Axes, each: Versus, control: str) -> None:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from configs.settings import DEFAULT_NOUNS, NounSettings, ReportSettings
-from infra.pages import escaped_page, render_template
+from infra.pages import evidently_page, render_template
 from models.evaluation import FloatArray, Ranking
 from models.recommender import IntArray, Sequences
 
@@ -102,15 +102,12 @@ def recommendations_page(
     before = None if reference is None else _recommended(reference.ranking, rows, named)
     if before is not None and before.empty:
         reference = before = None
-    page = escaped_page(_draw(current, before, _watched(train, named, settings.train_events, rng)))
-    body = "<body>"
-    if body not in page:
-        raise ValueError("Evidently's page has no <body>: an unsupported version of Evidently is installed")
+    drawn = _draw(current, before, _watched(train, named, settings.train_events, rng))
     sampled = f"{len(rows):,} of {everyone:,} requests are shown"
     if len(train.item_ids) > settings.train_events:
         sampled += f", and popularity is counted over {settings.train_events:,} of {len(train.item_ids):,} train events"
     words = _words(challenger.name, None if reference is None else reference.name, figures, sampled, named.nouns)
-    return page.replace(body, body + words, 1).encode()
+    return evidently_page(drawn, f"Recommendations of {challenger.name}", words).encode()
 
 
 def _recommended(ranking: Ranking, rows: IntArray, named: Named) -> pd.DataFrame:

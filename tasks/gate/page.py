@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from infra.pages import (
     new_figure,
     png_bytes,
     render_template,
+    svg_bytes,
     tidy,
     whole_numbers,
     zero_line,
@@ -30,6 +32,9 @@ from infra.version_names import shortened
 from tasks.evaluation import Refit, ServedWindow
 from tasks.gate.decision import CHAMPION_RANKED, Decision
 from tasks.gate.tables import rule_tables, rules_markdown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "comparison_png",
@@ -156,7 +161,7 @@ def refit_note(refit: Refit) -> str:
 
 def render_html(decision: Decision) -> bytes:
     """Render one self-contained page: a summary, figures with intervals, slices, every rule, and notes on how to read them."""
-    png = comparison_png(decision)
+    figure = _comparison_figure(decision)
     first = [name for name in ("challenger", "champion") if name in decision.metrics]
     return render_template(
         TEMPLATE,
@@ -169,7 +174,7 @@ def render_html(decision: Decision) -> bytes:
         tables=rule_tables(decision),
         slices=decision.comparisons[1:],
         notes=[*rating_notes(decision), *comparison_notes(decision)],
-        chart=data_uri(png) if png else "",
+        chart=data_uri(svg_bytes(figure)) if figure else "",
         served=served_note(decision.served_window) if decision.served_window else "",
         refit=refit_note(decision.refit) if decision.refit else "",
     ).encode()
@@ -236,7 +241,13 @@ def summary(decision: Decision) -> str:
 
 
 def comparison_png(decision: Decision) -> bytes | None:
-    """Plot challenger against champion as a PNG, or return None for a first model.
+    """Return the plot of challenger against champion as a PNG, or None for a first model."""
+    figure = _comparison_figure(decision)
+    return None if figure is None else png_bytes(figure)
+
+
+def _comparison_figure(decision: Decision) -> Figure | None:
+    """Plot challenger against champion, or return None for a first model.
 
     Left: histogram of the per-request differences, challenger - champion. Right: their mean with its 95 % interval, overall and
     by slice. Most requests tie at zero. The title states their number, because a bar for them would dwarf the others.
@@ -281,7 +292,7 @@ def comparison_png(decision: Decision) -> bytes | None:
     zero_line(right)
     right.set(xlabel="NDCG@10, challenger - champion")
     tidy(right, "mean difference with its 95 % interval", grid="x")
-    return png_bytes(figure)
+    return figure
 
 
 def _against(decision: Decision) -> str:

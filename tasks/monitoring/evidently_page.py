@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,10 @@ from typing import Any
 import pandas as pd
 
 from configs.settings import MonitoringSettings
-from infra.pages import escaped_page, visible
+from infra.pages import evidently_page, visible
 from tasks.monitoring.drift import Compared, DriftResult
 
 __all__ = ["draw_columns"]
-
-BODY = re.compile(r"<body[^>]*>")
-BANNER = "margin:1rem;padding:1rem;border:2px solid #444;border-radius:.3rem;background:#fff;color:#111;font:16px/1.5 sans-serif"
 
 
 def draw_columns(compared: Compared, result: DriftResult, settings: MonitoringSettings, run: str) -> bytes:
@@ -27,24 +23,20 @@ def draw_columns(compared: Compared, result: DriftResult, settings: MonitoringSe
     so the page opens with our verdict and says which of the two decides.
     """
     snapshot = _snapshot(compared, settings)
-    html = _with_banner(escaped_page(snapshot.get_html_str(as_iframe=False)), result)
+    html = evidently_page(snapshot.get_html_str(as_iframe=False), f"{result.verdict.capitalize()}: the columns", _verdict(result))
     if settings.workspace is not None:
         _keep(snapshot, settings.workspace, result.model_name, run)
     return html.encode()
 
 
-def _with_banner(page: str, result: DriftResult) -> str:
-    """Return the page with our verdict at its top. Raises ValueError if it has no body."""
-    body = BODY.search(page)
-    if body is None:
-        raise ValueError("Evidently's page has no body: an unsupported version of Evidently is installed")
+def _verdict(result: DriftResult) -> str:
+    """Return our verdict for the top of the page, as HTML."""
     reasons = " ".join(result.reasons) or "No check exceeds both its bound and the reach of chance."
-    banner = (
-        f'<div style="{BANNER}"><b>The verdict of <code>recsys monitor</code>: {escape(result.verdict)}.</b> {escape(visible(reasons))}'
-        "<br>The figures below were drawn by Evidently and decide nothing. It looks at columns only, in a sample, and without "
-        "the test against chance, so its headline may differ.</div>"
+    return (
+        f"<p><b>The verdict of <code>recsys monitor</code>: {escape(result.verdict)}.</b> {escape(visible(reasons))}</p>"
+        "<p>The figures below were drawn by Evidently and decide nothing. It looks at columns only, in a sample, and without "
+        "the test against chance, so its headline may differ.</p>"
     )
-    return page[: body.end()] + banner + page[body.end() :]
 
 
 def _snapshot(compared: Compared, settings: MonitoringSettings) -> Any:

@@ -15,7 +15,7 @@ from scipy.stats import norm
 from configs.errors import SourceError
 from configs.serving import Experiment
 from serving.experiments import ExperimentReport, Exposure, read_outcomes, render_html, report_experiment
-from serving.experiments.page import course_png
+from serving.experiments.page import course_svg
 from tests.serving.live import DAY, START, experiment, lived, outcomes_file
 
 
@@ -225,9 +225,9 @@ def test_the_report_is_json_and_a_page_with_its_picture(tmp_path: Path) -> None:
     again = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert again["versus"][0]["verdict"] == "better" and len(again["versus"][0]["course"]["users"]) <= 400
     page = render_html(report).decode()
-    assert "data:image/png;base64," in page and "Experiment longer" in page and report.verdict.split(",")[0] in page
+    assert "data:image/svg+xml;base64," in page and "Experiment longer" in page and report.verdict.split(",")[0] in page
     early = reported(made, *lived(made, users=50), tmp_path)
-    assert course_png(early) is None and "Too early" in render_html(early).decode()
+    assert course_svg(early) is None and "Too early" in render_html(early).decode()
     json.dumps(early.to_dict(), allow_nan=False)
 
 
