@@ -3,7 +3,7 @@ from .explained import Explained, LoadedVersion, as_said
 from .held_out import HeldOut
 from .history import GAPS, Asked, choose_filters, choose_history, choose_version, model_for
 from .launch import run
-from .look import cards, legend, plain_table, when
+from .look import cards, legend, link_to_reports, plain_table, when
 from .remote import ServerLink
 from .run_story import Chapter, Records, drift_answer, tell
 from .store_view import DriftRecord
@@ -26,6 +26,7 @@ __all__ = [
     "choose_version",
     "drift_answer",
     "legend",
+    "link_to_reports",
     "model_for",
     "plain_table",
     "run",

@@ -13,7 +13,7 @@ import streamlit as st
 
 from configs.errors import RecsysError
 from infra.pages import escaped
-from serving.demo.look import HEAD, stylesheet
+from serving.demo.look import HEAD, link_reports, stylesheet
 
 __all__ = ["PAGES", "draw", "main"]
 
@@ -48,6 +48,7 @@ def main() -> None:
             for name, page in PAGES.items()
         ]
     )
+    link_reports()
     chosen.run()
 
 

@@ -15,7 +15,7 @@ from infra.version_names import version_html
 if TYPE_CHECKING:  # the first page shows its heading before what these need is imported
     from serving.demo.explained import Explained, LoadedVersion, Reason
 
-__all__ = ["HEAD", "cards", "legend", "plain_table", "stylesheet", "when"]
+__all__ = ["HEAD", "cards", "legend", "link_reports", "link_to_reports", "plain_table", "stylesheet", "when"]
 
 HEAD = "recsys"
 NARROW = 3  # columns of a table that fits on a phone
@@ -36,6 +36,7 @@ h1 { font-size: 1.9rem !important; padding: 0 0 .6rem !important; }
 h2, h3 { font-size: 1.15rem !important; padding: .5rem 0 .35rem !important; }
 [data-testid="stMetricValue"] { font-size: 1.35rem; }
 @media (min-width: 48rem) { section[data-testid="stSidebar"][aria-expanded="true"] { min-width: 21rem; } }
+[data-testid="stMain"]:focus-visible { outline: 2px solid var(--blue); outline-offset: -2px; }
 .block-container { padding-top: 3.75rem; max-width: 84rem; }
 @media (max-width: 48rem) { .block-container { padding-left: 1rem; padding-right: 1rem; } }
 [data-testid="stCaptionContainer"] { color: var(--soft) !important; opacity: 1; }
@@ -75,6 +76,7 @@ table.plain td.bad { color: var(--red); font-weight: 600; white-space: nowrap; }
 .chapter h2 { padding: 0 0 .2rem !important; margin: 0; color: var(--soft); } .chapter p { margin: .15rem 0; line-height: 1.5; }
 .chapter .answer { font-size: 1.1rem; font-weight: 600; } .chapter .sign { margin-right: .5rem; } .chapter.good .sign { color: var(--green); } .chapter.bad .sign { color: var(--red); }
 .chapter code { font-size: .88em; background: var(--ground); padding: .05rem .3rem; border-radius: .2rem; color: var(--ink); }
+.reports a { color: var(--blue); } nav.reports { padding: 0 .5rem; }
 .up { color: var(--green); } .down { color: var(--red); } .new { color: var(--blue); }
 .move { font-size: .8rem; font-weight: 600; margin-left: .4rem; }
 </style>
@@ -85,6 +87,19 @@ table.plain td.bad { color: var(--red); font-weight: 600; white-space: nowrap; }
 def stylesheet() -> None:
     """Add the page's style. Call it once per run."""
     st.html(STYLE)
+
+
+def link_reports() -> None:
+    """Add the list of all reports to the menu. They are served beside the demo, at `pages/`."""
+    with st.sidebar:
+        st.html('<nav class="reports" aria-label="Reports"><a href="pages/">All reports</a></nav>')
+
+
+def link_to_reports(links: Mapping[str, str | None]) -> None:
+    """Add links to stored reports, by their text. A report without a key does not exist."""
+    found = [f'<a href="pages/{escape(key)}">{escape(text)}</a>' for text, key in links.items() if key is not None]
+    if found:
+        st.html(f'<p class="reports">{" · ".join(found)}</p>')
 
 
 def when(seconds: int) -> str:

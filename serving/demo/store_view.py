@@ -22,7 +22,7 @@ class DriftRecord:
     dataset: str  # name/version
     when: datetime
     result: dict[str, Any]
-    page: str | None  # key of Evidently's page
+    page: str | None  # key of the page
 
 
 class StoreView:
@@ -47,6 +47,11 @@ class StoreView:
             return None
         found: dict[str, Any] = read_json(content, self.store.uri(f"{ref.prefix}/{name}"))
         return found
+
+    def page_key(self, ref: ModelRef) -> str | None:
+        """Return the key of the page of the gate's decision, or None if there is none."""
+        key = f"{ref.prefix}/{PAGE}"
+        return key if self.store.exists(key) else None
 
     def page_of(self, ref: ModelRef) -> str | None:
         """Return the HTML page of the gate's decision, or None if there is none. Raises VersionCorruptError if it was edited."""

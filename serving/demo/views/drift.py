@@ -7,7 +7,7 @@ import streamlit as st
 from configs.settings import NounSettings
 from infra.pages import escaped
 from infra.version_names import shortened
-from serving.demo import Context, DriftRecord, charts, drift_answer, plain_table
+from serving.demo import Context, DriftRecord, charts, drift_answer, link_to_reports, plain_table
 
 __all__ = ["show"]
 
@@ -80,6 +80,7 @@ def _record(context: Context, record: DriftRecord) -> None:
             for check in record.result["checks"]
         ]
     )
+    link_to_reports({"This measurement as a report": record.page})
     if record.page is not None and st.toggle("Show the report"):
         st.iframe(context.view.store.get(record.page).decode(), height=1000)
 

@@ -8,7 +8,7 @@ from html import escape
 import streamlit as st
 
 from infra.registry import ModelRef
-from serving.demo import Chapter, Context, Records, tell
+from serving.demo import Chapter, Context, DriftRecord, Records, link_to_reports, tell
 
 __all__ = ["show"]
 
@@ -30,15 +30,26 @@ def show(context: Context) -> None:
     chosen = st.selectbox(
         "Run", refs, format_func=lambda ref: f"{_time(ref)} UTC · {ref.outcome}", key="run", help="The latest run comes first."
     )
-    st.html(_page(tell(_records(context, refs, refs.index(chosen)))))
+    measured = _measured(context, chosen)
+    st.html(_page(tell(_records(context, refs, refs.index(chosen), measured))))
+    link_to_reports(
+        {
+            "The gate's decision, with all figures": context.view.page_key(chosen),
+            "The data, check by check": None if measured is None else measured.page,
+        }
+    )
 
 
-def _records(context: Context, refs: list[ModelRef], place: int) -> Records:
+def _measured(context: Context, ref: ModelRef) -> DriftRecord | None:
+    """Return the run's measurement of drift, or None if there is none."""
+    made = datetime.fromisoformat(ref.created)
+    return next((each for each in reversed(context.drift()) if each.dataset == ref.dataset and each.when <= made), None)
+
+
+def _records(context: Context, refs: list[ModelRef], place: int, measured: DriftRecord | None) -> Records:
     """Read what the store has of a run. `refs` are the versions, newest first."""
     view, ref = context.view, refs[place]
     before = refs[place + 1] if place + 1 < len(refs) else None
-    made = datetime.fromisoformat(ref.created)
-    measured = [record for record in context.drift() if record.dataset == ref.dataset and record.when <= made]
     newest = view.newest_dataset(ref.dataset.partition("/")[0])
     return Records(
         ref=ref,
@@ -48,7 +59,7 @@ def _records(context: Context, refs: list[ModelRef], place: int) -> Records:
         dataset=view.dataset(ref.dataset),
         before=None if before is None else view.dataset(before.dataset),
         newest=None if newest is None else newest[1],
-        drift=measured[-1].result if measured else None,
+        drift=None if measured is None else measured.result,
         promotions=context.promotions(),
         nouns=context.nouns(ref),
     )

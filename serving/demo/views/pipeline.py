@@ -10,7 +10,7 @@ import streamlit as st
 from infra.pages import escaped
 from infra.registry import ModelRef
 from infra.version_names import shortened
-from serving.demo import Context, charts, plain_table
+from serving.demo import Context, charts, link_to_reports, plain_table
 
 __all__ = ["show"]
 
@@ -122,6 +122,7 @@ def _decision(context: Context, refs: list[ModelRef]) -> None:
                 for rule in rules
             ]
         )
+    link_to_reports({"This decision as a report": context.view.page_key(ref)})
     page = context.view.page_of(ref)
     if page is not None and st.toggle("Show the decision page"):
         st.iframe(page, height=900)

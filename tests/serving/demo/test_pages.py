@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from streamlit.testing.v1 import AppTest
 from configs.errors import NotFoundError, StoreError
 from configs.serving import DemoSettings
 from configs.settings import StoreSettings
+from infra.pages import is_page
 from infra.registry import ModelRegistry
 from infra.storage import open_store
 from infra.storage.local import LocalStore
@@ -210,6 +212,24 @@ def test_the_latest_run_is_told_and_an_earlier_one_can_be_chosen(
     assert f"{len(rows):,} ratings by" in shown and "more than in the run before" in shown
     app.selectbox(key="run").select_index(1).run()
     assert "Another version has replaced it since" in html(app) and "newer ratings" in html(app) and not app.exception
+
+
+def test_the_pages_link_to_the_reports_of_what_they_show(
+    lively: tuple[World, DemoSettings], settings: DemoSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, _ = lively
+    champion = ModelRegistry(world.store).champion(NAME)
+    assert champion is not None
+    key = f"models/{NAME}/{champion.version}/report.html"
+    assert f'href="pages/{key}"' not in html(page("latest", settings, monkeypatch)), "this version was sealed without a decision"
+    world.store.put_new(key, b"<h1>Promoted</h1>")
+    try:
+        for name in ("latest", "pipeline"):
+            assert f'href="pages/{key}"' in html(page(name, settings, monkeypatch)), name
+    finally:
+        world.store.delete(key)
+    (measured,) = re.findall(r'href="pages/([^"]*)"', html(page("drift", settings, monkeypatch)))
+    assert is_page(measured) and world.store.exists(measured)
 
 
 @pytest.mark.full
