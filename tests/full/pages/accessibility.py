@@ -7,6 +7,8 @@ from typing import Any
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
+from tests.full.conftest import PATIENCE_MS
+
 __all__ = ["VIEWS", "faults_in_all_views", "faults_of", "keyboard_faults"]
 
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"], "resultTypes": ["violations"]}
@@ -24,7 +26,21 @@ INTERACTIVE = """() => [...document.querySelectorAll("a[href], button, input, se
     const box = each.getBoundingClientRect();
     return box.width && box.height && each.checkVisibility({visibilityProperty: true}) && !each.disabled && each.tabIndex >= 0
         && !(each.type === "radio" && !each.checked) && !(each.role === "radio" && each.ariaChecked !== "true");
-}).map((each, number) => { each.dataset.number = number; return each.outerHTML.slice(0, 160); })"""
+}).map((each, number) => { each.dataset.number = number; each.dataset.look = look(each); return each.outerHTML.slice(0, 160); })"""
+LOOK = """const look = (each) => {
+    const parts = [];
+    for (let around = each, up = 0; around && up < 5; around = around.parentElement, up++) {
+        const style = getComputedStyle(around);
+        parts.push([style.outlineStyle, style.outlineWidth, style.boxShadow, style.borderColor, style.backgroundColor, style.textDecoration]);
+    }
+    return JSON.stringify(parts);
+};"""
+"""How an element and those around it look. A focus that can be seen changes it."""
+FOCUSED = f"""() => {{
+    {LOOK}
+    const each = document.activeElement;
+    return each && each.dataset.number ? [each.dataset.number, look(each) !== each.dataset.look] : ["", true];
+}}"""
 
 
 def faults_of(page: Page, context: Any = None) -> list[str]:
@@ -44,14 +60,18 @@ def faults_of(page: Page, context: Any = None) -> list[str]:
 
 
 def keyboard_faults(page: Page) -> list[str]:
-    """Return the elements that can be clicked, but that the Tab key does not reach."""
-    elements: list[str] = page.evaluate(INTERACTIVE)
+    """Return the elements that can be clicked, but that the Tab key does not reach, or whose focus cannot be seen."""
     page.evaluate("document.activeElement && document.activeElement.blur(); window.scrollTo(0, 0)")
-    reached: set[str] = set()
+    elements: list[str] = page.evaluate(f"() => {{ {LOOK} return ({INTERACTIVE})(); }}")
+    reached: dict[str, bool] = {}
     for _ in range(2 * len(elements) + 10):
         page.keyboard.press("Tab")
-        reached.add(str(page.evaluate("(document.activeElement || {dataset: {}}).dataset.number")))
-    return [f"Tab does not reach {element}" for number, element in enumerate(elements) if str(number) not in reached]
+        number, seen = page.evaluate(FOCUSED)
+        reached[number] = reached.get(number, False) or seen
+    found = [f"Tab does not reach {element}" for number, element in enumerate(elements) if str(number) not in reached]
+    return found + [
+        f"the focus cannot be seen: {elements[int(number)]}" for number, seen in reached.items() if number and not seen
+    ]
 
 
 def faults_in_all_views(browser: Browser, pages: dict[str, str], ready: str = "h1") -> list[str]:
@@ -66,6 +86,7 @@ def faults_in_all_views(browser: Browser, pages: dict[str, str], ready: str = "h
     for width, scheme in VIEWS:
         context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=True)  # type: ignore[arg-type]
         view = context.new_page()
+        view.set_default_timeout(PATIENCE_MS)
         for name, address in pages.items():
             view.goto(address)
             view.wait_for_selector(ready)

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import uvicorn
 from playwright.sync_api import Page
 
+from configs.settings import MonitoringSettings
 from infra.storage.local import LocalStore
 from serving.api.app import create_app
 from serving.experiments import read_outcomes, render_html, report_experiment
@@ -22,17 +24,26 @@ from tasks.comparison import Failure
 from tasks.comparison import render_html as comparison_page
 from tasks.gate.page import render_html as decision_page
 from tasks.gate.rules import decide
+from tasks.monitoring.drift import Beside, detect_drift
+from tasks.monitoring.evidently_page import draw_columns
 from tasks.monitoring.page import render_drift
 from tasks.replay import replay_results
 from tasks.replay.report import render_html as replay_page
-from tests.full.pages.accessibility import faults_in_all_views
+from tests import synthetic
+from tests.full.conftest import PATIENCE_MS
+from tests.full.pages.accessibility import VIEWS, faults_in_all_views, faults_of
 from tests.serving.demo.conftest import measured
 from tests.serving.live import experiment, lived, outcomes_file
 from tests.serving.versions import draw, promote_version, publish, settings_of
 from tests.tasks.comparison.test_report import cell, entry
 from tests.tasks.comparison.test_report import comparison as small_comparison  # noqa: F401  a fixture
+from tests.tasks.evaluation.test_evidently_page import noisy
+from tests.tasks.evaluation.test_evidently_page import page as recommendations
 from tests.tasks.gate.test_rules import SETTINGS, inputs, ranking
+from tests.tasks.monitoring.test_own_data import SETTINGS as DRIFT
+from tests.tasks.monitoring.test_own_data import WORDS, Data, news
 from tests.tasks.replayed import ended, small_plan, small_settings
+from tests.tasks.stored import small_split
 
 pytestmark = pytest.mark.full
 
@@ -106,6 +117,39 @@ def test_everybody_can_read_every_report(page: Page, reports: dict[str, bytes], 
     assert page.context.browser is not None
     faults = faults_in_all_views(page.context.browser, pages)
     assert not faults, "\n".join(faults)
+
+
+def test_everybody_can_read_what_evidently_draws(page: Page, tmp_path: Path) -> None:
+    parts, data = small_split(), Data(news())
+    table = synthetic.movies(synthetic.interactions(60, 40, 25))
+    items = table.assign(year=pd.array(1950 + table["item_id"] % 50, dtype="Int64"))
+    measure = detect_drift(data.reference(), data.halves()[1], data.item_table, DRIFT, beside=Beside(nouns=WORDS))
+    assert measure.compared is not None
+    (tmp_path / "recommendations.html").write_text(recommendations(noisy(parts, 0), noisy(parts, 1), parts, items))
+    (tmp_path / "columns.html").write_bytes(draw_columns(measure.compared, measure.result, MonitoringSettings(), "run"))
+    assert page.context.browser is not None
+    pages = {name: (tmp_path / f"{name}.html").as_uri() for name in ("recommendations", "columns")}
+    faults = faults_in_all_views(page.context.browser, pages, ready=".MuiCard-root")
+    assert not faults, "\n".join(faults)
+
+
+def test_everybody_can_try_a_request_in_the_documentation(page: Page, server: str) -> None:
+    assert page.context.browser is not None
+    for width, scheme in (VIEWS[0], VIEWS[-1]):
+        view = page.context.browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True)  # type: ignore[arg-type]
+        view.set_default_timeout(PATIENCE_MS)
+        view.goto(f"{server}/docs")
+        ask = view.locator("#operations-recommendations-post_v1_recommendations, .opblock-post").first
+        ask.locator(".opblock-summary-control").press("Enter")
+        ask.get_by_role("button", name="Try it out").press("Enter")
+        ask.get_by_role("button", name="Execute").press("Enter")
+        ask.locator(".live-responses-table .response-col_status").get_by_text("200").wait_for()
+        answer = ask.locator(".live-responses-table pre.microlight").first
+        answer.focus()
+        assert answer.evaluate("each => each === document.activeElement"), "the keyboard cannot scroll the answer"
+        faults = faults_of(view)
+        assert not faults, "\n".join([f"at {width} px, {scheme}", *faults])
+        view.close()
 
 
 def test_everybody_can_read_what_the_server_shows(page: Page, server: str) -> None:
