@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from logging import LogRecord
+from multiprocessing.queues import Queue
 from typing import Any
 
 from prefect import flow
@@ -19,6 +21,7 @@ from configs.settings import RetrainSettings
 from configs.studies import SearchSettings
 from flows.challenge import Clock, GateOutcome, train_and_gate
 from flows.forms import with_form
+from flows.worker_logs import hearing_workers, send_records
 from infra.leases import leased
 from infra.lifeline import end_with_parent
 from infra.locks import run_lock
@@ -118,7 +121,8 @@ def _train_trials(dataset: DatasetRef, study: StudyRef, settings: SearchSettings
         server = str(client.api_url)  # may be a temporary server of this process; without it, each worker would start its own
     with (
         temporary_settings({PREFECT_API_URL: server}),
-        ProcessPoolTaskRunner(max_workers=workers, initializer=end_with_parent) as pool,
+        hearing_workers() as records,
+        ProcessPoolTaskRunner(max_workers=workers, initializer=_begin_worker, initargs=(records,)) as pool,
     ):
         shared = {"dataset": dataset, "ref": study, "settings": settings}
         running = [pool.submit(search_trials, {**shared, "worker": worker}) for worker in range(workers)]
@@ -128,6 +132,11 @@ def _train_trials(dataset: DatasetRef, study: StudyRef, settings: SearchSettings
         except BrokenProcessPool as error:
             killed = error
     return killed
+
+
+def _begin_worker(records: Queue[LogRecord]) -> None:
+    end_with_parent()
+    send_records(records)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -131,7 +132,9 @@ def test_a_run_whose_worker_is_killed_says_so_and_the_next_one_ends_in_the_gate(
         [*recsys, "etl", "-c", str(tmp_path / "run.yaml")], env=environment, check=True, capture_output=True, timeout=1800
     )
     command = [*recsys, "study", "search", "-c", str(tmp_path / "run.yaml"), "-c", str(tmp_path / "search.yaml")]
-    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen(
+        [*command, "--verbose"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     assert first.stderr is not None
     said: set[str] = set()
     for line in first.stderr:
@@ -148,6 +151,8 @@ def test_a_run_whose_worker_is_killed_says_so_and_the_next_one_ends_in_the_gate(
     command += ["--set", f"search.trials={begun + 2}", "--json", str(tmp_path / "out.json")]
     second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
     assert second.returncode == 0, second.stderr
+    assert "Task run" not in second.stderr and "Finished in state" not in second.stderr, "a worker prints beside the story"
+    assert re.search(r"^[\d:]{8} trial \d+ (complete|pruned) after \d+ epoch", second.stderr, re.MULTILINE), second.stderr
     summary = json.loads((tmp_path / "out.json").read_text())
     states = [trial["state"] for trial in summary["record"]["trials"]]
     assert states.count("complete") + states.count("pruned") == begun + 2 and "running" not in states
