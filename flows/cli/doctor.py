@@ -14,8 +14,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -27,13 +29,21 @@ from configs.redaction import shown_address
 from configs.serving import RedisSettings
 from configs.settings import StoreSettings
 
-__all__ = ["Finding", "end_at_once", "examine"]
+__all__ = ["Finding", "end_at_once", "examine", "examine_redis"]
 
 THREAD = "doctor "  # how the name of a check's thread begins
 DEADLINE_S = 4.0
 GPU_S = 3.0  # before the deadline, so that no program is left behind
 PATIENCE_S = 60.0  # of each request: the deadline comes first, and decides for all checks alike
 NAMED_BY = {"store": "store.url", "Prefect": "PREFECT_API_URL", "Redis": "redis.url"}
+NEEDED = (
+    "infra.prefect_server.connection",
+    "infra.prefect_server.setup",
+    "infra.registry",
+    "infra.storage",
+    "prefect.settings",
+    "redis",
+)
 PACKAGES = ("prefect", "torch", "mamba-ssm", "recbole", "evidently")
 
 
@@ -48,12 +58,16 @@ class Finding:
 
 
 def examine(store: StoreSettings, model_name: str, redis: RedisSettings) -> list[Finding]:
-    """Run all checks and return their findings in a fixed order, after at most `DEADLINE_S` seconds."""
+    """Run all checks and return their findings in a fixed order.
+
+    After what they need is loaded, they have `DEADLINE_S` seconds.
+    """
+    _load()
     checks: dict[str, Callable[[], Finding]] = {
         "versions": _versions,
         "store": lambda: _store(store, model_name),
         "Prefect": _prefect,
-        "Redis": lambda: _redis(redis),
+        "Redis": lambda: examine_redis(redis),
         "GPU": _gpu,
     }
     found: dict[str, Finding] = {}
@@ -86,6 +100,13 @@ def end_at_once() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)
+
+
+def _load() -> None:
+    """Import what the checks need. A busy machine takes seconds for it, which say nothing about what the checks look at."""
+    for name in NEEDED:
+        with suppress(Exception):  # the check that needs it says why
+            import_module(name)
 
 
 def _slow(name: str, waited: float) -> Finding:
@@ -156,7 +177,8 @@ def _prefect() -> Finding:
     return Finding("Prefect", "ok", f"{shown_address(url)}: version {found}{remedy}")
 
 
-def _redis(settings: RedisSettings) -> Finding:
+def examine_redis(settings: RedisSettings, patience_s: float = PATIENCE_S) -> Finding:
+    """Ask whether the Redis server answers, for at most `patience_s` seconds."""
     if settings.url is None:
         return Finding("Redis", "absent", "no server is set (redis.url): each serving process keeps states in its own memory")
     address = shown_address(settings.url)
@@ -166,7 +188,7 @@ def _redis(settings: RedisSettings) -> Finding:
         return Finding("Redis", "broken", f"the package redis is not installed. Install it with `{install_command('serving')}`")
     try:
         with redis.Redis.from_url(
-            settings.url, socket_timeout=PATIENCE_S, socket_connect_timeout=PATIENCE_S, retry=None
+            settings.url, socket_timeout=patience_s, socket_connect_timeout=patience_s, retry=None
         ) as client:
             said = client.info("server")
     except (redis.RedisError, OSError, ValueError) as error:

@@ -9,6 +9,7 @@ import logging
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -69,6 +70,7 @@ def main() -> None:
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         for change in (_without_traceback, _visible):
             logging.getLogger(name).addFilter(change)
+    warnings.filterwarnings("ignore", "Failed to create the Prefect home")  # a command that needs it says what to do
     try:
         with _ended_in_order(), listening():
             app()

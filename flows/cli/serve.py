@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.options import Config, Set, settings_of
 from flows.cli.terminal import READY, current_display
 
+if TYPE_CHECKING:
+    from configs.serving import RedisSettings
+
 __all__ = ["app"]
 
 PANEL = "Serve"
+REDIS_S = 2.0  # for which the start of a server waits for an answer
 
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")]
 
@@ -48,6 +52,7 @@ def serve(
     from serving.run import serve as run
 
     refuse_open(settings)
+    _warn_of_redis(settings.redis)
 
     def tell() -> None:
         current_display().end(READY)
@@ -57,6 +62,18 @@ def serve(
     current_display().begin(READY)
     tell_when_it_answers(settings.host, settings.port, "/healthz", tell)
     run(settings)
+
+
+def _warn_of_redis(settings: RedisSettings) -> None:
+    """Warn if Redis is set and does not answer. The server starts all the same: it must come back while Redis is away."""
+    from flows.cli.doctor import examine_redis
+
+    found = examine_redis(settings, REDIS_S)
+    if found.status == "broken":
+        current_display().message(
+            f"Warning: Redis at {found.said}. The server starts without it, and until it answers, each worker keeps events in its "
+            "own memory. Start Redis, or correct redis.url."
+        )
 
 
 @app.command(rich_help_panel=PANEL)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from contextvars import copy_context
 from importlib.metadata import version as installed
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -28,7 +30,7 @@ def make_ready() -> None:
 
     Raises:
         SettingsError: The server does not answer, refuses the credentials, is not a Prefect server or has another major version,
-            or the temporary server does not start.
+            or the temporary server does not start or has no folder that it can write to.
     """
     settings = _settings()
     if settings.api.url is not None:
@@ -38,9 +40,23 @@ def make_ready() -> None:
         raise SettingsError(
             "PREFECT_API_URL is not set, and PREFECT_SERVER_EPHEMERAL_ENABLED forbids a temporary server. Set one of them."
         )
+    _check_home(settings.home.absolute())
     from infra.prefect_server.temporary import start_temporary_server
 
     start_temporary_server()
+
+
+def _check_home(home: Path) -> None:
+    """Make sure that Prefect's folder can be written. A server that cannot would end, and say why between the lines of its own errors."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"Prefect's folder {home} cannot be written ({error.strerror}). Set PREFECT_HOME to a folder that can be written, or "
+            "PREFECT_API_URL to a server that runs."
+        ) from None
 
 
 def server_version(answer_s: float | None = None) -> str:

@@ -41,6 +41,8 @@ ELSEWHERE = (
     Elsewhere(r"recsys study adopt", "needs a replay", "tests/tasks/replay/test_adoption.py"),
     Elsewhere(r"recsys demo", "needs a browser to be of use", "tests/full/serving/test_demo.py"),
     Elsewhere(r"recsys setup|prefect (?:server|worker)|PREFECT_API_URL", "needs a Prefect server of its own", "tests/full/prefect_server/test_setup.py"),
+    Elsewhere(r"prefect deployment run", "needs a deployed flow", "tests/full/prefect_server/test_run_form.py"),
+    Elsewhere(r"model promote latest$", "needs a version that nobody has approved in time", "tests/flows/test_approval.py"),
     Elsewhere(r"python -m benchmarks", "measures for minutes", "tests/benchmarks/test_commands.py"),
     Elsewhere(r"challenger=(?:recbole|my_sasrec|my_itemknn|mine)|-c mine\.yaml|,recbole\]|model check|_plugin", "installs a plugin", "tests/full/plugins/test_examples.py"),
     Elsewhere(r"challenger=(?:sasrec|gsasrec|esasrec|hstu|lrurec)", "trains for minutes", "tests/models/transformers/test_recommender.py"),

@@ -10,14 +10,19 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 from infra.locks import run_lock
+from tests.doubles.s3.small_s3 import small_s3
 
-__all__ = ["MISTAKES", "Mistake"]
+__all__ = ["MISTAKES", "SERVER", "TAKEN", "Mistake", "taken_port"]
 
 Prepare = Callable[[Path], AbstractContextManager[object]]
+"""Sets up what the mistake needs in a folder. It may yield the address that a command names as `SERVER`."""
 TAKEN = "TAKEN"
 """In a command: a port at which another program listens."""
+SERVER = "https://s3.example.com"
+"""In a command: the S3 server that was prepared."""
 EVENTS = "userId,movieId,rating,timestamp\n"
 
 
@@ -57,6 +62,25 @@ def another_run(folder: Path) -> Iterator[None]:
         yield
 
 
+def refusing_s3(code: str, message: str) -> Prepare:
+    """Return what runs an S3 server that refuses every request, and yields its address."""
+
+    @contextmanager
+    def running(folder: Path) -> Iterator[str]:
+        with small_s3() as server:
+            server.refuse = lambda method, path, headers: (403, f"<Error><Code>{code}</Code><Message>{message}</Message></Error>")
+            yield server.url
+
+    return running
+
+
+@contextmanager
+def nothing_served(folder: Path) -> Iterator[None]:
+    """Let `recsys serve` end where the server would begin."""
+    with patch("serving.run.serve"), patch("infra.ports.tell_when_it_answers"):
+        yield
+
+
 @contextmanager
 def taken_port() -> Iterator[int]:
     with socket.socket() as listening:
@@ -66,6 +90,7 @@ def taken_port() -> Iterator[int]:
 
 
 ARMS = "experiments: [{name: longer, arms: [{name: now, version: champion}, {name: new, version: V2}]}]\n"
+KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
 S3 = "--set store.url=s3://films/production"
 
 MISTAKES: dict[str, list[Mistake]] = {
@@ -136,12 +161,24 @@ MISTAKES: dict[str, list[Mistake]] = {
         Mistake(
             "The S3 server does not answer",
             f"model list {S3} --set store.endpoint_url=http://127.0.0.1:9 --set store.attempts=1",
-            environment={"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"},
+            environment=KEYS,
         ),
         Mistake(
             "There are no S3 credentials",
             f"model list {S3}",
             environment={"AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": "none", "AWS_CONFIG_FILE": "none"},
+        ),
+        Mistake(
+            "The S3 credentials are wrong",
+            f"model list {S3} --set store.endpoint_url={SERVER}",
+            refusing_s3("InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records."),
+            KEYS,
+        ),
+        Mistake(
+            "The clock of the machine is off",
+            f"model list {S3} --set store.endpoint_url={SERVER}",
+            refusing_s3("RequestTimeTooSkewed", "The difference between the request time and the current time is too large."),
+            KEYS,
         ),
         Mistake("The store's folder is a file", "data histories --set store.url=file:notes.txt", file("notes.txt", "buy milk")),
         Mistake("The command runs in another folder", "model show champion"),
@@ -171,7 +208,14 @@ MISTAKES: dict[str, list[Mistake]] = {
         Mistake("The port of the demo is used", f"demo --port {TAKEN}"),
         Mistake("The host is not an address of the machine", "serve --set host=192.0.2.1"),
         Mistake("Redis has the wrong kind of address", "serve --redis http://127.0.0.1:6379"),
+        Mistake("Redis does not answer", "serve --redis redis://127.0.0.1:9", nothing_served, status=0),
         Mistake("There is no Prefect server to set up", "setup"),
+        Mistake(
+            "The home folder cannot be written",
+            "retrain",
+            file("home", "buy milk"),
+            environment={"PREFECT_HOME": "home/.prefect"},
+        ),
         Mistake("The Prefect server does not answer", "retrain", environment={"PREFECT_API_URL": "http://127.0.0.1:9/api"}),
         Mistake("The Prefect address lacks its scheme", "retrain", environment={"PREFECT_API_URL": "127.0.0.1:4200/api"}),
         Mistake("There is no key of RunPod", "gpu list"),

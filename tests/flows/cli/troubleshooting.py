@@ -13,12 +13,13 @@ import shlex
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_EPHEMERAL_ENABLED, temporary_settings
 
 from flows.cli import main as cli
-from tests.flows.cli.mistakes import MISTAKES, TAKEN, Mistake, taken_port
+from tests.flows.cli.mistakes import MISTAKES, SERVER, TAKEN, Mistake, taken_port
 
 __all__ = ["PAGE", "answer_to", "page_of"]
 
@@ -29,7 +30,8 @@ NAME = re.compile(r"\b[\w.]*(?:\w_\w|:(?=SPEC|NAME))\w*\b|\bSPEC\b")
 INTRODUCTION = """# Troubleshooting
 
 What goes wrong in the first week, and what the command says about it. Each sentence names the cause and what to do. It is printed
-once, after `error:`, and the exit status is not 0. In place of `/here`, you see your folder.
+once, after `error:`, and the exit status is not 0. A server that can go on prints it after `Warning:`. In place of `/here`, you see
+your folder.
 
 If you meet something else, run `recsys doctor`: it checks the store, Prefect, Redis, the GPU and the packages. A Python traceback
 is a fault of the product. Please report it.
@@ -40,32 +42,42 @@ def answer_to(mistake: Mistake, folder: Path) -> tuple[int, str, str]:
     """Make a mistake in this process, in `folder`, and return the exit status, what was said on stderr, and on stdout."""
     out, err = io.StringIO(), io.StringIO()
     environment = {name: value for name, value in os.environ.items() if name not in CLEARED} | {"COLUMNS": "400"}
-    address = mistake.environment.get("PREFECT_API_URL")
-    api = {PREFECT_API_URL: address} if address or mistake.command == "setup" else {}
     with (
         taken_port() as port,
         patch.dict(os.environ, {**environment, **mistake.environment}, clear=True),
-        patch.object(sys, "argv", ["recsys", *shlex.split(mistake.command.replace(TAKEN, str(port)))]),
         contextlib.chdir(folder),
-        mistake.prepare(folder),
-        temporary_settings(api),
+        mistake.prepare(folder) as prepared,
+        temporary_settings(_of_prefect(mistake)),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-    said = err.getvalue().replace(str(folder), "/here").replace(str(port), "8000")
+        server = str(prepared or SERVER)
+        given = mistake.command.replace(TAKEN, str(port)).replace(SERVER, server)
+        with patch.object(sys, "argv", ["recsys", *shlex.split(given)]):
+            try:
+                cli.main()
+                status = 0
+            except SystemExit as end:
+                status = int(end.code or 0)
+    said = err.getvalue().replace(str(folder), "/here").replace(str(port), "8000").replace(server, SERVER)
     said = said.replace(f"process {os.getpid()}", "process 4711")
     return status, said, out.getvalue()
 
 
+def _of_prefect(mistake: Mistake) -> dict[Any, object]:
+    """Return the settings of Prefect that the mistake changes. This process has read its variables long ago."""
+    given = mistake.environment
+    if "PREFECT_HOME" in given:
+        return {PREFECT_HOME: given["PREFECT_HOME"], PREFECT_API_URL: None, PREFECT_SERVER_EPHEMERAL_ENABLED: True}
+    address = given.get("PREFECT_API_URL")
+    return {PREFECT_API_URL: address} if address or mistake.command == "setup" else {}
+
+
 def sentence_of(said: str) -> str:
-    """Return the sentence in what a command said on stderr: after `error:`, or in the box of a wrong command line."""
-    if "error: " in said:
-        return said[said.rindex("error: ") + len("error: ") :].strip()
+    """Return the sentence in what a command said on stderr: after `error:` or `Warning:`, or in the box of a wrong command line."""
+    for word in ("error: ", "Warning: "):
+        if word in said:
+            return said[said.rindex(word) + len(word) :].strip()
     return " ".join(line.strip("│ ") for line in said.splitlines() if line.startswith("│")).strip()
 
 
