@@ -20,9 +20,11 @@ import pytest
 import yaml
 from playwright.sync_api import Page, expect
 
+from serving.demo.app import PAGES
 from tests import synthetic
 from tests.doubles.live_prefect import migrated_database
 from tests.examples import EXAMPLES, PLUGINS, ROOT
+from tests.full.serving.test_demo import visit
 from tests.ports import reserved_port
 
 pytestmark = pytest.mark.full
@@ -168,10 +170,15 @@ def test_it_is_served_over_http_and_shown_in_the_demo(user: User, page: Page) ->
         given = ["--set", f"port={demo}", "--set", f"api_url={address}", "--set", f"work_dir={user.folder}/demo"]
         shown = f"http://127.0.0.1:{demo}"
         with user.running(f"{shown}/_stcore/health", "demo", *store(user), *given):
-            page.goto(shown)
-            expect(page.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning")
-            expect(page.locator("[data-testid=stException]")).to_have_count(0)
-            expect(page.get_by_role("heading", level=1)).not_to_be_empty()
+            visit(page, shown, "", PAGES["recommend"].heading)
+            expect(page.locator(".item")).to_have_count(10)
+            expect(page.locator(".truth")).to_contain_text(re.compile(f"{user.kind} had it at rank", re.IGNORECASE))
+            for name in list(PAGES)[1:]:
+                visit(page, shown, name, PAGES[name].heading)
+            visit(page, shown, "latest", PAGES["latest"].heading)
+            expect(page.locator(".chapter").nth(2)).to_contain_text(re.compile(f"{user.kind} was trained in", re.IGNORECASE))
+            page.get_by_role("link", name="The gate's decision").click()
+            expect(page.get_by_role("heading", level=1)).to_contain_text(f"{user.kind}-ranker")
 
 
 def test_it_is_compared_with_other_kinds(user: User) -> None:

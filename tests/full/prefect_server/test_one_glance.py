@@ -87,6 +87,17 @@ def test_names_and_states_say_what_happened(server: dict[str, str], held: dict[s
     assert summary["task_run_id"] is None and "](http://pages.example.org/pages/models/movie-ranker/" in summary["data"]
 
 
+def test_a_filter_by_the_name_completed_leaves_named_states_out(server: dict[str, str], held: dict[str, Any]) -> None:
+    """Both UIs send the names of states. docs/how-to/schedules.md says what to do."""
+
+    def found(**state: Any) -> set[str]:
+        return {run["id"] for run in ask(server, "flow_runs/filter", flow_runs={"state": state})}
+
+    ours = {held["run"]["id"], held["first"]["id"]}
+    assert not ours & found(name={"any_": ["Completed"]}) and ours <= found(type={"any_": ["COMPLETED"]})
+    assert ours <= found(name={"any_": ["Held", "Promoted"]})
+
+
 @pytest.mark.parametrize("ui", ["", "/v2"])
 def test_three_questions_are_answered_in_two_clicks(server: dict[str, str], held: dict[str, Any], page: Page, ui: str) -> None:
     page.set_viewport_size({"width": 1280, "height": 1000})
