@@ -21,11 +21,11 @@ from configs.settings import RetrainSettings
 from configs.studies import SearchSettings
 from flows.challenge import Clock, GateOutcome, train_and_gate
 from flows.forms import with_form
-from flows.worker_logs import hearing_workers, send_records
 from infra.leases import leased
 from infra.lifeline import end_with_parent
 from infra.locks import run_lock
 from infra.pages import escaped
+from infra.prefect_server import hearing_workers, send_records
 from infra.storage import open_store
 from tasks.datasets import DatasetRef, chosen_dataset, last_delivery
 from tasks.outcome import headline_figures

@@ -2,6 +2,7 @@ from .alerts import CHAMPION_AGES, DRIFT_DETECTED, DRIFT_WITHOUT_DATA, NO_HEARTB
 from .connection import make_ready, server_version
 from .environment import HEARTBEAT_S, EnvironmentSettings
 from .setup import left_over, set_up
+from .worker_logs import hearing_workers, send_records
 
 __all__ = [
     "CHAMPION_AGES",
@@ -11,9 +12,11 @@ __all__ = [
     "NO_HEARTBEAT",
     "RETRAINING_DUE",
     "EnvironmentSettings",
+    "hearing_workers",
     "left_over",
     "make_ready",
     "model_resource",
+    "send_records",
     "server_version",
     "set_up",
 ]

@@ -9,7 +9,7 @@ from logging import LogRecord
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 
-from flows.worker_logs import hearing_workers, send_records
+from infra.prefect_server import hearing_workers, send_records
 from infra.progress import STEP, Step, step
 
 
