@@ -91,6 +91,7 @@ def test_an_answer_is_that_of_the_full_pass_at_its_position(
             item_ids=one.item_ids[:end],
             timestamps=times[:end],
             request_times=times[end : end + 1],
+            ratings=None,
         )
         assert torch.allclose(model.scores(prefix)[0], full[end - 1], atol=1e-5)
 
@@ -121,7 +122,9 @@ def test_a_request_without_known_events_is_ranked_by_popularity(
     trained: tuple[SequenceRecommender, list[EpochReport]], parts: Split
 ) -> None:
     nothing = np.empty(0, np.int64)
-    none = replace(parts.test.take(np.array([0, 1])), offsets=np.zeros(3, np.int64), item_ids=nothing, timestamps=nothing)
+    none = replace(
+        parts.test.take(np.array([0, 1])), offsets=np.zeros(3, np.int64), item_ids=nothing, timestamps=nothing, ratings=None
+    )
     counts = np.bincount(np.searchsorted(parts.catalogue, parts.train.item_ids), minlength=len(parts.catalogue))
     assert np.allclose(trained[0].scores(none).numpy(), np.log1p(counts)[None])
 
