@@ -13,10 +13,23 @@ from prometheus_client.registry import Collector
 
 from infra.exporter.facts import Sample
 
-__all__ = ["Facts", "Source"]
+__all__ = ["MEANINGS", "Facts", "Source"]
 
 LOG = logging.getLogger(__name__)
 KEPT_S = 60.0
+MEANINGS = {
+    "recsys_exporter_source_up": "Whether the facts of a source can be read",
+    "recsys_champion_promoted_timestamp_seconds": "When the champion was promoted",
+    "recsys_drift_detected": "Whether the newest measurement of a dataset found drift",
+    "recsys_drift_looked_timestamp_seconds": "When drift was measured last",
+    "recsys_flow_runs_ended_day": "Runs that ended within the last day, by state",
+    "recsys_flow_runs_late": "Runs that are due and still wait",
+    "recsys_gpu_spend_month_usd": "What rented GPUs cost in this calendar month (UTC), in USD",
+    "recsys_disk_free_ratio": "Free share of the disk of a folder",
+    "recsys_certificate_ends_timestamp_seconds": "When the certificate of a host ends",
+    "recsys_backup_timestamp_seconds": "When the newest backup was made, or 0 if there is none",
+}
+"""What each metric says."""
 
 
 class Source(Protocol):
@@ -57,6 +70,8 @@ class Facts(Collector):
         families: dict[str, GaugeMetricFamily] = {}
         for sample in samples:
             keys = [key for key, _ in sample.labels]
-            family = families.setdefault(sample.name, GaugeMetricFamily(sample.name, sample.name, labels=keys))
+            family = families.setdefault(
+                sample.name, GaugeMetricFamily(sample.name, MEANINGS.get(sample.name, sample.name), labels=keys)
+            )
             family.add_metric([value for _, value in sample.labels], sample.value)
         return list(families.values())

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
+from infra.exporter.page import MEANINGS
 from serving.metrics import PROCESS, Metrics
 from website.reference.markdown import code, prose, table
 
@@ -21,6 +22,10 @@ INTRODUCTION = """# Metrics
 version appears as its role (`champion`, `beside` or `former`), and `recsys_model_info` says which version has which role, so that no
 label grows with time.
 """
+EXPORTER = """## Of the exporter
+
+`python -m infra.exporter` serves what no server knows about itself. All of these are gauges.
+"""
 
 
 def page() -> str:
@@ -28,11 +33,14 @@ def page() -> str:
     alerts = alert_rules()
     rows = []
     for metric in _metrics():
-        name = _full_name(metric)
-        using = [rule["alert"] for rule in alerts if re.search(rf"\b{metric._name}(_total|_bucket)?\b", rule["expr"])]
-        links = ", ".join(f"[{alert}](../operations/runbook.md#{alert.lower()})" for alert in using)
         rows.append(
-            [code(name), str(metric._type), ", ".join(map(code, metric._labelnames)), prose(metric._documentation) + ".", links]
+            [
+                code(_full_name(metric)),
+                str(metric._type),
+                ", ".join(map(code, metric._labelnames)),
+                prose(metric._documentation) + ".",
+                _links(metric._name, alerts),
+            ]
         )
     rows += [
         [
@@ -44,7 +52,11 @@ def page() -> str:
         ]
         for name in PROCESS
     ]
-    return f"{INTRODUCTION}\n{table(['metric', 'type', 'labels', 'meaning', 'alerts'], rows)}\n"
+    others = [[code(name), prose(meaning) + ".", _links(name, alerts)] for name, meaning in MEANINGS.items()]
+    return (
+        f"{INTRODUCTION}\n{table(['metric', 'type', 'labels', 'meaning', 'alerts'], rows)}\n\n"
+        f"{EXPORTER}\n{table(['metric', 'meaning', 'alerts'], others)}\n"
+    )
 
 
 def metric_names() -> list[str]:
@@ -56,6 +68,12 @@ def alert_rules() -> list[dict[str, Any]]:
     """Return the alert rules that the project ships for Prometheus."""
     groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     return [rule for group in groups for rule in group["rules"] if "alert" in rule]
+
+
+def _links(name: str, alerts: list[dict[str, Any]]) -> str:
+    """Return links to the alerts that use a metric."""
+    using = [rule["alert"] for rule in alerts if re.search(rf"\b{name}(_total|_bucket)?\b", rule["expr"])]
+    return ", ".join(f"[{alert}](../operations/runbook.md#{alert.lower()})" for alert in using)
 
 
 def _metrics() -> list[MetricWrapperBase]:

@@ -68,7 +68,7 @@ def test_production_and_replay_retrain_after_the_same_slices(seed: int, policy: 
         Slice(number, int(ends[number - 1]) if number else START, int(ends[number]), 1) for number in range(SLICES + 1)
     )
     plan = ReplayPlan("id", "shop", {}, slices, 10**6, str(tmp_path), StoreSettings(url=f"file:{tmp_path}/replay"), {})
-    settings, log = ReplaySettings(policies={"p": policy}), ReplayLog.of(plan)
+    settings, log = ReplaySettings.model_validate({"policies": {"p": policy.model_dump()}}), ReplayLog.of(plan)
 
     def training(number: int, why: str, dataset: DatasetRef) -> None:
         log.keep_training(
