@@ -11,7 +11,7 @@ SHOWN_BY = {
     "30 ms of CPU time slower": ("CPU time", 8_000),
     "empty lists for new users": ("empty lists", 8_000),
     "a clone of popularity": ("variety", 10_000),
-    "a crash for one user in 1,000": ("errors", 120_000),
+    "a crash for one user in 1,000": ("errors", 300_000),
 }
 
 
