@@ -26,7 +26,6 @@ DEFAULTS = RetrainSettings()
     "drift.slice_share",
     "monitoring.live_requests",
     "monitoring.clock",
-    "when.budget_usd_month",
     "store.url",
     first=("dataset",),
     hidden=("since", "now"),

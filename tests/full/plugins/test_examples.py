@@ -103,7 +103,7 @@ def user(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         "challenger": kind,
         "baselines": ["popularity"],
         "models": {kind: SETTINGS[kind]},
-        "model_name": f"{kind}-ranker",
+        "model_name": f"{kind.replace('_', '-')}-ranker",
         "data": {"local_path": "data/ratings.csv"},
         "store": {"url": f"file:{work}/store"},
         "validation": {"min_rows": 100},
@@ -138,7 +138,7 @@ def version(user: User) -> str:
 
 
 def store(user: User) -> list[str]:
-    return ["--set", f"store.url=file:{user.folder}/store", "--set", f"model_name={user.kind}-ranker"]
+    return ["--set", f"store.url=file:{user.folder}/store", "--set", f"model_name={user.kind.replace('_', '-')}-ranker"]
 
 
 def test_its_author_checks_it_first(user: User) -> None:
@@ -178,7 +178,7 @@ def test_it_is_served_over_http_and_shown_in_the_demo(user: User, page: Page) ->
             visit(page, shown, "latest", PAGES["latest"].heading)
             expect(page.locator(".chapter").nth(2)).to_contain_text(re.compile(f"{user.kind} was trained in", re.IGNORECASE))
             page.get_by_role("link", name="The gate's decision").click()
-            expect(page.get_by_role("heading", level=1)).to_contain_text(f"{user.kind}-ranker")
+            expect(page.get_by_role("heading", level=1)).to_contain_text(f"{user.kind.replace('_', '-')}-ranker")
 
 
 def test_it_is_compared_with_other_kinds(user: User) -> None:
