@@ -22,7 +22,7 @@ class ApiKey(Settings):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     """Name of the client. It is written to the log, and the keys of one name share its limit."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """SHA-256 of the key, 64 hex digits. The key itself is kept nowhere. `recsys key add` makes both."""
+    """SHA-256 of the key, 64 hex digits. The key itself is kept nowhere. `recsys key add NAME --keys FILE` makes both."""
     scopes: tuple[Scope, ...] = Field(min_length=1)
     """What the client may do. `read`: ask for recommendations, items, users and versions. `events`: report events and outcomes.
     `admin`: everything, also erase users and open /metrics, /docs and the pages."""

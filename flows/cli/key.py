@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 Keys = Annotated[Path, typer.Option("--keys", help="YAML file of API keys (access.keys).")]
 BYTES = 24
-HEAD = "# API keys of `recsys serve`, made by `recsys key add`. Only their SHA-256 is kept. Running servers reload this file.\n"
+HEAD = "# API keys of `recsys serve`, made by `recsys key add NAME --keys FILE`. Only their SHA-256 is kept. Running servers reload this file.\n"
 
 
 @app.command()

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from random import Random
-from typing import TypeVar
-
-import pandas as pd
+from typing import TYPE_CHECKING, TypeVar
 
 from configs.serving import AnalysisSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["team_credits", "team_draft"]
 
@@ -62,6 +63,8 @@ def team_credits(credited: pd.DataFrame, now: pd.DataFrame, names: Sequence[str]
         names: Names of the teams.
         analysis: `outcome` and `value_cap`.
     """
+    import pandas as pd  # servers draft lists, and have no pandas
+
     lists = now[["request", "user", "time", "items", "teams"]].explode(["items", "teams"]).dropna(subset=["items"])
     lists = lists.assign(item=lists["items"].astype(str), list=lists["request"])[
         ["request", "user", "time", "item", "teams", "list"]

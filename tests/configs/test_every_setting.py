@@ -30,13 +30,11 @@ KINDS = [spec.settings for spec in registered_kinds().values()]
 FILES: list[type[BaseModel]] = [*models(), *KINDS, RuleFile, ExperimentFile, KeyFile, RunPodSettings]
 RECORDED = "the whole record goes into the lineage of a version (tasks/gate/publication.py), and `recsys config show` prints it"
 SHOWING = ("ServingSettings", "DemoSettings")
-CHOOSES = "pydantic chooses the class of a rule by it, and serving/reranking/masks.py acts by the class"
 USED_AS_A_WHOLE: dict[tuple[str, str], str] = {
     **{("SearchOrigin", name): RECORDED for name in SearchOrigin.model_fields},
     ("RecBoleSettings", "options"): "models/recbole_bridge/model.py passes them to RecBole as they are",
     ("SS4RecSettings", "replicas"): "models/loading.py reads it of every kind whose spec is replicated",
     **{(model, "plugins"): "configs/kinds/registry.py registers them as soon as they are read" for model in SHOWING},
-    **{(rule, "action"): CHOOSES for rule in ("Exclude", "Boost", "Pin")},
 }
 """Settings that no code reads by name, and how they take effect."""
 UNBOUNDED = {

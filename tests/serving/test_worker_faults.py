@@ -25,7 +25,7 @@ from serving import background
 from serving import worker as service
 from serving.api.app import create_app
 from serving.catalogue import Catalogue
-from serving.experiments import exposure_log
+from serving.experiments import exposure_log, log_files
 from serving.worker import ServingWorker
 from tests.serving.versions import draw, promote_version, publish, settings_of
 from tests.volume import volume
@@ -243,7 +243,7 @@ def test_a_worker_answers_and_recovers_when_exposures_could_not_be_written(
     for error in DISK:
         written, failed = log.written, value(client, worker, FAILURES)
         with monkeypatch.context() as patch:
-            patch.setattr(exposure_log, "FileIO", raising(error))
+            patch.setattr(log_files, "FileIO", raising(error))
             log._let_go()
             answers_as_before(client)
             assert not log.flush(60)

@@ -56,7 +56,7 @@ def _only(train: object, known: np.ndarray) -> object:
     kept = np.isin(train.item_ids, known)  # type: ignore[attr-defined]
     lengths = np.bincount(train.row_of_event[kept], minlength=len(train))  # type: ignore[attr-defined, arg-type]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return replace(train, item_ids=train.item_ids[kept], timestamps=train.timestamps[kept], offsets=offsets)  # type: ignore[attr-defined, type-var]
+    return replace(train, item_ids=train.item_ids[kept], timestamps=train.timestamps[kept], offsets=offsets, ratings=None)  # type: ignore[attr-defined, type-var]
 
 
 def test_the_judged_half_is_the_gates_own_ranking(tmp_path: Path) -> None:
