@@ -16,7 +16,7 @@ from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from infra.prefect_server import DRIFT_DETECTED, model_resource
+from infra.prefect_server import DRIFT_DETECTED, RETRAINING_DUE, model_resource
 from tests import synthetic
 from tests.doubles.live_prefect import ROOT, Webhook, ask, prefect_server, read, recsys, request, wait_until, webhook
 from tests.flows.conftest import LEAN
@@ -65,7 +65,7 @@ def deployed_run(server: dict[str, str], flow: str, **parameters: Any) -> str:
 
 
 def emit_drift(server: dict[str, str]) -> None:
-    """Emit the event as `recsys monitor` does."""
+    """Emit the events as `recsys monitor` does: there is drift, and a retraining is due."""
     with temporary_settings({PREFECT_API_URL: server["PREFECT_API_URL"]}):
         payload = {
             "dataset": "small/abc",
@@ -74,6 +74,7 @@ def emit_drift(server: dict[str, str]) -> None:
             "reasons": ["Ratings fell.", "Half of the films are new."],
         }
         emit_event(DRIFT_DETECTED, resource=model_resource("movie-ranker"), payload=payload)
+        emit_event(RETRAINING_DUE, resource=model_resource("movie-ranker"), payload={"why": "drift"})
         EventsWorker.instance().drain()
 
 
@@ -161,7 +162,7 @@ def test_a_webhook_that_fails_fails_no_run_and_messages_have_figures_and_links(
     assert "challenger: HR@10 0." in held["body"] and "- " in held["body"] and "better than the champion" in held["body"]
     links = [line.split(": ", 1)[1] for line in held["body"].splitlines() if line.startswith(("decision: ", "version: "))]
     page, version = [Path(link.removeprefix("file://")) for link in links]
-    assert page.is_file() and version.is_dir() and opens(held["body"].splitlines()[-1])
+    assert page.is_file() and version.is_dir() and opens(held["body"].splitlines()[-2])
 
     done = recsys(["model", "promote", version.name, "--force", "--reason", "seen good in a test", "-c", config], server)
     assert done.returncode == 0, done.stderr

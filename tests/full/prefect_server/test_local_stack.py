@@ -138,6 +138,8 @@ def planted(folder: Path) -> dict[str, str]:
     found = {}
     for path in folder.iterdir():
         content = path.read_text().strip()
+        if not content or path.name == "api_keys":  # not set; digests, which everyone may see
+            continue
         if path.name.startswith("aws"):
             found[path.name] = content.split("aws_secret_access_key = ")[1]
         else:
