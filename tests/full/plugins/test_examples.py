@@ -52,6 +52,11 @@ class User:
     """The working folder, which has run.yaml and the data."""
     environment: dict[str, str]
 
+    @property
+    def label(self) -> str:
+        """The name of the model on pages, in small letters."""
+        return self.kind.replace("_", " ")
+
     def recsys(self, *arguments: str) -> str:
         """Run a command, and return what it said."""
         command = [sys.executable, "-m", "flows.cli", *arguments]
@@ -153,7 +158,7 @@ def test_it_is_trained_judged_and_promoted(user: User) -> None:
     shown = user.recsys("model", "show", version(user), "-c", "run.yaml")
     assert user.kind in shown
     pages = [path.read_text(encoding="utf-8") for path in (user.folder / "store" / "models").rglob("*.html")]
-    assert any(user.kind in page.lower() for page in pages)
+    assert any(user.label in page.lower() for page in pages)
 
 
 def test_it_is_served_over_http_and_shown_in_the_demo(user: User, page: Page) -> None:
@@ -172,11 +177,11 @@ def test_it_is_served_over_http_and_shown_in_the_demo(user: User, page: Page) ->
         with user.running(f"{shown}/_stcore/health", "demo", *store(user), *given):
             visit(page, shown, "", PAGES["recommend"].heading)
             expect(page.locator(".item")).to_have_count(10)
-            expect(page.locator(".truth")).to_contain_text(re.compile(f"{user.kind} had it at rank", re.IGNORECASE))
+            expect(page.locator(".truth")).to_contain_text(re.compile(f"{user.label} had it at rank", re.IGNORECASE))
             for name in list(PAGES)[1:]:
                 visit(page, shown, name, PAGES[name].heading)
             visit(page, shown, "latest", PAGES["latest"].heading)
-            expect(page.locator(".chapter").nth(2)).to_contain_text(re.compile(f"{user.kind} was trained in", re.IGNORECASE))
+            expect(page.locator(".chapter").nth(2)).to_contain_text(re.compile(f"{user.label} was trained in", re.IGNORECASE))
             page.get_by_role("link", name="The gate's decision").click()
             expect(page.get_by_role("heading", level=1)).to_contain_text(f"{user.kind.replace('_', '-')}-ranker")
 
