@@ -158,7 +158,7 @@ def test_it_is_trained_judged_and_promoted(user: User) -> None:
     shown = user.recsys("model", "show", version(user), "-c", "run.yaml")
     assert user.kind in shown
     pages = [path.read_text(encoding="utf-8") for path in (user.folder / "store" / "models").rglob("*.html")]
-    assert any(user.label in page.lower() for page in pages)
+    assert any(f"{user.kind.replace('_', '-')}-ranker" in page for page in pages)
 
 
 def test_it_is_served_over_http_and_shown_in_the_demo(user: User, page: Page) -> None:
