@@ -36,7 +36,7 @@ h1 { font-size: 1.9rem !important; padding: 0 0 .6rem !important; }
 h2, h3 { font-size: 1.15rem !important; padding: .5rem 0 .35rem !important; }
 [data-testid="stMetricValue"] { font-size: 1.35rem; }
 @media (min-width: 48rem) { section[data-testid="stSidebar"][aria-expanded="true"] { min-width: 21rem; } }
-[data-testid="stMain"]:focus-visible { outline: 2px solid var(--blue); outline-offset: -2px; }
+[data-testid="stMain"]:focus-visible, [data-testid="stTextInputField"]:focus-visible { outline: 2px solid var(--blue) !important; outline-offset: -2px; }
 .block-container { padding-top: 3.75rem; max-width: 84rem; }
 @media (max-width: 48rem) { .block-container { padding-left: 1rem; padding-right: 1rem; } }
 [data-testid="stCaptionContainer"] { color: var(--soft) !important; opacity: 1; }
