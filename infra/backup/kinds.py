@@ -149,7 +149,7 @@ def restore_redis(backup: Backup, folder: Path) -> Path:
     """Write the newest snapshot into Redis's folder of data, and return its path.
 
     Redis must be stopped. Redis that appends to a file reads only that file, so start it once with `--appendonly no`, and then switch
-    it on again with `redis-cli config set appendonly yes`, which writes the file anew. Raises SettingsError if the folder has data.
+    it on again with `redis-cli config set appendonly yes`, which makes Redis write a new file. Raises SettingsError if the folder has data.
     """
     path = folder / "dump.rdb"
     if path.exists() or (folder / "appendonlydir").exists():

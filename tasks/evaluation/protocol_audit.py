@@ -215,7 +215,12 @@ def redraw_ties(requests: Requests, rng: np.random.Generator) -> Requests:
     rows = requests.row_of_event
     order = np.lexsort((rng.random(len(rows)), requests.timestamps, rows))
     # Histories are sorted by time, so only events of the same second change places.
-    return replace(requests, item_ids=requests.item_ids[order])
+    return replace(
+        requests,
+        item_ids=requests.item_ids[order],
+        weights=None if requests.weights is None else requests.weights[order],
+        ratings=None if requests.ratings is None else requests.ratings[order],
+    )
 
 
 def render_markdown(report: AuditReport) -> str:

@@ -135,9 +135,11 @@ def test_shuffling_ties_moves_events_within_their_second_only(gaps: list[list[in
         timestamps=times,
         request_times=np.full(len(gaps), 99),
         targets=np.zeros(len(gaps), np.int64),
+        ratings=np.arange(len(times), dtype=np.float32),
     )
     drawn = redraw_ties(requests, np.random.default_rng(seed))
     assert np.array_equal(drawn.timestamps, times) and np.array_equal(drawn.offsets, requests.offsets)
+    assert drawn.ratings is not None and np.array_equal(drawn.ratings, drawn.item_ids), "a rating left the event that it is of"
     key = requests.row_of_event * 1000 + times
     for value in np.unique(key):
         assert set(drawn.item_ids[key == value]) == set(requests.item_ids[key == value])
