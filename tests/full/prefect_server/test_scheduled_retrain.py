@@ -245,7 +245,8 @@ def test_each_message_comes_once_with_figures_and_links_and_without_secrets(site
 
 def planted(folder: Path) -> dict[str, str]:
     """Return what nobody may read: passwords, keys, and the pair that the server's clients send."""
-    texts = {path.name: path.read_text().strip() for path in folder.iterdir()}
+    # api_keys holds digests, which everyone may see. Without keys it is "{}", which every page contains.
+    texts = {path.name: path.read_text().strip() for path in folder.iterdir() if path.name != "api_keys"}
     found = {name: text for name, text in texts.items() if text and not name.startswith("aws_")}
     for name in texts.keys() - found.keys():
         found |= {f"{key} of {name}": value for key, value in (read_credentials(texts[name]) if texts[name] else {}).items()}
