@@ -11,6 +11,7 @@ from flows.challenge import ask_for_rollout
 from flows.forms import with_form
 from infra.registry import ModelRegistry, Promotion
 from infra.storage import Store, open_store
+from serving.experiments import StoredOutcomes
 from serving.rollout import CONTROLS
 from tasks.rollout import Watch, rejected, sentence
 from tasks.stages import publish_failure_artifact
@@ -24,7 +25,7 @@ DEFAULTS = RetrainSettings()
 
 def watch_of(store: Store, model_name: str) -> Watch:
     """Return what watches the rollout of a model in a store."""
-    return Watch(store, model_name, CONTROLS)
+    return Watch(store, model_name, CONTROLS, StoredOutcomes(store))
 
 
 @with_form("model_name", "store.url")

@@ -6,7 +6,7 @@ from .exposures import LATEST, Exposure, ExposureSink, read_exposures, stored_ex
 from .interleaving import team_draft
 from .off_policy import OffPolicyReport, estimate_rows, report_off_policy
 from .outcome_log import Outcome, OutcomeLog
-from .outcomes import all_outcomes, read_outcomes, stored_outcomes, waiting_outcomes
+from .outcomes import StoredOutcomes, all_outcomes, read_outcomes, stored_outcomes, waiting_outcomes
 from .page import arm_rows, check_rows, render_estimate, render_html, versus_rows
 from .report import ExperimentReport, report_experiment
 
@@ -21,6 +21,7 @@ __all__ = [
     "OffPolicyReport",
     "Outcome",
     "OutcomeLog",
+    "StoredOutcomes",
     "all_outcomes",
     "arm_rows",
     "chances",

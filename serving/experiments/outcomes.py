@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from serving.experiments.exposures import LATEST, wrong_unit
 from serving.experiments.log_files import OPEN, files_in, opened
 from serving.experiments.outcome_log import AREA, id_key
 
-__all__ = ["all_outcomes", "read_outcomes", "stored_outcomes", "waiting_outcomes"]
+__all__ = ["StoredOutcomes", "all_outcomes", "read_outcomes", "stored_outcomes", "waiting_outcomes"]
 
 CONTENT = ["user", "time", "item", "value", "request"]  # of an outcome
 COLUMNS = [*CONTENT, "kind", "key"]
@@ -66,8 +67,36 @@ def stored_outcomes(store: Store) -> pd.DataFrame:
     Raises:
         SourceError: If a line cannot be used.
     """
-    keys = [key for key in store.list(f"{AREA}/") if key.endswith(".jsonl")]
-    return _logged((store.get(key), store.uri(key)) for key in keys)
+    return _logged((store.get(key), store.uri(key)) for key in _keys(store))
+
+
+class StoredOutcomes:
+    """Who did something since a time, for whoever looks again and again. Each file of the store is read once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._read: dict[str, bytes] = {}
+
+    def __call__(self, since: int) -> list[tuple[str, int]] | None:
+        """Return each user (as text) and time (UTC seconds) of an outcome at or after `since`, or None if nobody reports outcomes.
+
+        A repeated report counts once, as in `stored_outcomes`.
+
+        Raises:
+            SourceError: If a line cannot be used.
+        """
+        keys = _keys(self._store)
+        # A file is named after the day on which it was begun. It is complete within a day.
+        first = f"{datetime.fromtimestamp(since, UTC) - timedelta(days=1):%Y%m%d}"
+        recent = [key for key in keys if key.split("/")[1] >= first]
+        self._read = {key: self._read[key] if key in self._read else self._store.get(key) for key in recent}
+        found = _logged((content, self._store.uri(key)) for key, content in self._read.items())
+        found = found[found["time"] >= since]
+        return [*zip(found["user"].tolist(), found["time"].tolist(), strict=True)] if keys else None
+
+
+def _keys(store: Store) -> list[str]:
+    return [key for key in store.list(f"{AREA}/") if key.endswith(".jsonl")]
 
 
 def waiting_outcomes(folder: Path | None = None) -> str:

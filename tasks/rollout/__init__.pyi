@@ -1,7 +1,6 @@
 from .comparison import CHECKS, Check, Evidence, compare_versions
 from .deciding import Move, Standing, decide, rejected
 from .notices import rollout_notice
-from .outcomes import StoredOutcomes
 from .page import check_rows, render_html, render_markdown, sentence
 from .watching import Watch, page_key
 
@@ -11,7 +10,6 @@ __all__ = [
     "Evidence",
     "Move",
     "Standing",
-    "StoredOutcomes",
     "Watch",
     "check_rows",
     "compare_versions",

@@ -20,7 +20,6 @@ from infra.storage import Store
 from tasks.best_effort import LOG, attempt
 from tasks.rollout.comparison import Evidence, compare_versions
 from tasks.rollout.deciding import Standing, decide
-from tasks.rollout.outcomes import StoredOutcomes
 from tasks.rollout.page import BADGES, render_html
 
 __all__ = ["Outcomes", "Watch", "page_key"]
@@ -37,7 +36,7 @@ class Watch:
         store: Store,
         name: str,
         controls: int,
-        outcomes: Outcomes | None = None,
+        outcomes: Outcomes,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Begin to watch.
@@ -46,11 +45,11 @@ class Watch:
             store: Store of the log.
             name: Name of the model.
             controls: Measured users of the old version for each user of the new one.
-            outcomes: What users did. By default, what clients reported to the API.
+            outcomes: What users did.
             clock: UTC seconds.
         """
         self._store, self._name, self._controls, self._clock = store, name, controls, clock
-        self._outcomes: Outcomes = StoredOutcomes(store) if outcomes is None else outcomes
+        self._outcomes = outcomes
         self._entry = 0
         self._evidence, self._read = Evidence(), set[str]()
 

@@ -123,10 +123,12 @@ def abort(
 
 def _watch(settings: RetrainSettings) -> Watch:
     from infra.storage import open_store
+    from serving.experiments import StoredOutcomes
     from serving.rollout import CONTROLS
     from tasks.rollout import Watch
 
-    return Watch(open_store(settings.store), settings.model_name, CONTROLS)
+    store = open_store(settings.store)
+    return Watch(store, settings.model_name, CONTROLS, StoredOutcomes(store))
 
 
 def _newest(settings: RetrainSettings) -> Promotion:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import pytest
 
 from configs.errors import SourceError
 from infra.storage.local import LocalStore
-from serving.experiments import Outcome, all_outcomes, read_outcomes, stored_outcomes
+from serving.experiments import Outcome, StoredOutcomes, all_outcomes, read_outcomes, stored_outcomes
 from tests.serving.live import outcomes_file
+
+START = 1_790_000_000
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
@@ -142,3 +146,20 @@ def test_the_folder_of_a_log_is_read_as_far_as_its_lines_are_complete(tmp_path: 
     (log / "c.jsonl").write_text("{nonsense\n")
     with pytest.raises(SourceError, match=r"c\.jsonl is not a file of the outcome log"):
         read_outcomes(log)
+
+
+def test_who_watches_a_rollout_gets_each_outcome_once_and_reads_each_file_once(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    outcomes = StoredOutcomes(store)
+    assert outcomes(START) is None, "nobody reports outcomes"
+    first = {"user_id": 5, "timestamp": START + 9, "received": START + 9, "key": "a"}
+    early = {"user_id": "x", "timestamp": START - 9, "received": START - 9, "key": "b"}
+    day = f"{datetime.fromtimestamp(START, UTC):%Y%m%d}"
+    for number in range(2):  # another worker got the same report
+        content = b"".join(json.dumps(line).encode() + b"\n" for line in (first, early))
+        store.put_new(f"outcomes/{day}/{day}T000000Z-host-{number}.jsonl", content)
+    store.put_new("outcomes/20200101/20200101T000000Z-host-1.jsonl", b"of no rollout, so it is not read\n")
+    assert outcomes(START) == [("5", START + 9)] and outcomes(START + 10) == []
+    assert outcomes(START - 10) == [("x", START - 9), ("5", START + 9)]
+    store.delete(f"outcomes/{day}/{day}T000000Z-host-0.jsonl")
+    assert outcomes(START) == [("5", START + 9)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from infra.measurements import Event, FirstAnswer, Measured, measured_keys, writ
 from infra.pages import is_page
 from infra.registry import ModelRegistry, Promotion, begin_rollout, freeze, thaw
 from infra.storage.local import LocalStore
-from tasks.rollout import Standing, StoredOutcomes, Watch, page_key, rejected, render_markdown, rollout_notice, sentence
+from tasks.rollout import Standing, Watch, page_key, rejected, render_markdown, rollout_notice, sentence
 from tests.tasks.stored import NAME, NOW, sealed
 
 START = int(NOW.timestamp())
@@ -176,16 +175,6 @@ def test_outcomes_count_for_users_who_asked_before_and_fewer_of_them_return_the_
     assert rolling.standing().checks[-1].said == "no outcomes came"
     rolling.outcomes = [(user, START + 200) for user in range(4000)]
     assert rolling.standing().checks[-1].verdict == "not worse"
-
-
-def test_what_clients_reported_to_the_api_counts_as_outcomes(rolling: Rolling) -> None:
-    found = StoredOutcomes(rolling.store)
-    assert found(START) is None, "nobody reports outcomes"
-    lines = [{"user_id": 5, "timestamp": START + 9, "key": "a"}, {"user_id": "x", "timestamp": START - 9}, {"key": "none"}]
-    content = b"".join(json.dumps(line).encode() + b"\n" for line in lines) + b"cut o"
-    rolling.store.put_new(f"outcomes/{NOW:%Y%m%d}/{NOW:%Y%m%d}-host-1.jsonl", content)
-    rolling.store.put_new("outcomes/20200101/20200101-host-1.jsonl", content)
-    assert found(START) == [(5, START + 9)] and found(START + 10) == []
 
 
 def test_a_reason_from_outside_cannot_add_markup(rolling: Rolling) -> None:
