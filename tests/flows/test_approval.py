@@ -71,6 +71,7 @@ def answered(
     return summary
 
 
+@pytest.mark.full
 def test_an_approved_challenger_is_promoted_and_the_log_says_by_whom(make_settings: Make) -> None:
     settings = manual(make_settings, 900)
     summary = answered(settings, {"approve": True, "who": "ada", "note": "the page looks right"})

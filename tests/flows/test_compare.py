@@ -28,6 +28,7 @@ def settings(tmp_path: Path) -> CompareSettings:
     return small_comparison(tmp_path, id=None, seeds=[1], max_parallel=2, tracking={"mode": "offline", "timeout_s": 300})
 
 
+@pytest.mark.full
 def test_a_comparison_runs_and_reports_and_a_second_one_runs_only_what_is_missing(settings: CompareSettings) -> None:
     first = compare(settings)
     store = open_store(settings.store)

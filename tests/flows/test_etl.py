@@ -45,6 +45,7 @@ def landing_settings(make: Make, tmp_path: Path) -> RetrainSettings:
     )
 
 
+@pytest.mark.full
 def test_a_retraining_adds_landed_files_to_the_release_and_trains_on_them(make_settings: Make, tmp_path: Path) -> None:
     settings = landing_settings(make_settings, tmp_path)
     release = settings.data.model_copy(update={"landing": None})
@@ -80,6 +81,7 @@ def config(make_settings: Make, tmp_path: Path) -> tuple[str, str]:
     return str(path), zone
 
 
+@pytest.mark.full
 def test_landed_files_are_added_compacted_and_pruned_at_the_command_line(
     config: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

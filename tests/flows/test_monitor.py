@@ -186,6 +186,7 @@ def run_etl(settings: RetrainSettings) -> DatasetRef:
     return etl(settings.data, settings.validation, settings.store, settings.etl, settings.landing)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("delivered", "more"), [("landing zone", 0), ("release", 0), ("release", 40)], indirect=["delivered"])
 def test_a_delivery_that_is_bad_as_a_whole_changes_nothing_is_seen_and_starts_no_retraining(
     delivered: Delivered, more: int

@@ -122,6 +122,7 @@ def test_the_first_run_promotes_the_second_compares_and_a_rollback_returns(first
     assert champion_of(settings) == first.version.version
 
 
+@pytest.mark.full
 def test_a_better_model_on_newer_data_replaces_the_champion_and_is_served_with_its_refit(make_settings: Make) -> None:
     weak = make_settings()
     settings = weak.model_copy(
@@ -161,6 +162,7 @@ def test_a_better_model_on_newer_data_replaces_the_champion_and_is_served_with_i
     )
 
 
+@pytest.mark.full
 def test_a_version_trained_by_hand_waits_for_promote(make_settings: Make) -> None:
     settings = make_settings()
     with pytest.raises(RecsysError, match="no dataset version of ml-100k"):
@@ -178,6 +180,7 @@ def test_a_version_trained_by_hand_waits_for_promote(make_settings: Make) -> Non
     assert kept == ["html", "json"]
 
 
+@pytest.mark.full
 def test_a_version_is_judged_later_by_the_gate_of_its_own_training(make_settings: Make) -> None:
     strict = {**QUICK["promotion"], "floors": {"hr_at_10": 0.99, "ndcg_at_10": 0.001}}
     settings = make_settings(promotion=strict)
@@ -196,6 +199,7 @@ def test_a_version_is_judged_later_by_the_gate_of_its_own_training(make_settings
     assert all(found["resamples"] == 1100 and found["floors"]["ndcg_at_10"] == 0.001 for found in decisions)
 
 
+@pytest.mark.full
 def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not(make_settings: Make, first_run: FirstRun) -> None:
     settings = make_settings()
     program = (

@@ -37,6 +37,7 @@ def searching(settings: RetrainSettings, **options: Any) -> SearchSettings:
     return SearchSettings.model_validate({**settings.model_dump(), "search": {"trials": 3, "space": SPACE, **options}})
 
 
+@pytest.mark.full
 def test_the_best_of_a_search_goes_through_the_gate_and_is_promoted(make_settings: Make) -> None:
     # The width of models.ss4rec is 16, outside of the space, so the best model differs from what `retrain` would train.
     settings = searching(make_settings(), storage=None, study="first")
@@ -93,6 +94,7 @@ def test_while_other_runs_have_running_trials_the_gate_is_left_to_them(make_sett
     assert ModelRegistry(open_store(settings.store)).versions(settings.model_name) == []
 
 
+@pytest.mark.full
 def test_a_search_whose_worker_was_killed_goes_on_if_the_others_trained_all_trials(
     make_settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +113,7 @@ def test_a_search_whose_worker_was_killed_goes_on_if_the_others_trained_all_tria
     assert search(enough).record.ended == 2
 
 
+@pytest.mark.full
 def test_the_command_prints_settings_that_retrain_accepts(
     make_settings: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -103,6 +103,7 @@ def test_its_descriptions_are_merged_by_column_and_a_user_is_removed(store: Loca
     assert without.rows == before.rows - int((events[Columns.USER] == user).sum())
 
 
+@pytest.mark.full
 def test_a_retraining_adds_a_landed_file_and_judges_the_result_against_its_champion(store: LocalStore, tmp_path: Path) -> None:
     before, registry = newest(store), ModelRegistry(store)
     events = read_table(store, before, "interactions")

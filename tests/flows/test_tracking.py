@@ -19,6 +19,7 @@ from tests.tasks.tracking.wandb_files import read_offline_runs
 Make = Callable[..., RetrainSettings]
 
 
+@pytest.mark.full
 def test_each_candidate_is_recorded_and_tracked_with_the_gates_outcome(make_settings: Make) -> None:
     settings = make_settings(tracking={"mode": "offline", "timeout_s": 300})
     summary = retrain(settings)
@@ -46,6 +47,7 @@ def test_each_candidate_is_recorded_and_tracked_with_the_gates_outcome(make_sett
     assert not trackers._begun
 
 
+@pytest.mark.full
 def test_a_candidate_that_diverges_ends_its_flow_runs_tracking_as_failed(make_settings: Make) -> None:
     models = {**QUICK["models"], "ncf": {**QUICK["models"]["ncf"], "learning_rate": 1e30}}  # type: ignore[dict-item, index]
     settings = make_settings(tracking={"mode": "offline", "timeout_s": 300}, models=models)

@@ -7,15 +7,15 @@ import pytest
 
 from tests import synthetic
 from tests.benchmarks.test_commands import run
-from tests.volume import volume
 
 
+# It takes every core for minutes, so no other test should run beside it.
 @pytest.mark.full
+@pytest.mark.nightly
 def test_a_busy_machine_changes_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command fails if a verdict differs. By default it has many more cases, which take half an hour."""
+    """The command fails if a verdict differs. Run from a shell, it has more cases by default."""
     data = synthetic.write_csv(tmp_path / "data", synthetic.interactions(80, 40, 30))
-    rollbacks, decisions, load = volume(3, 24), volume(4, 12), volume(4, 20)
-    parallel = volume(1, 6)
+    rollbacks, decisions, load, parallel = 24, 12, 20, 6
     counts = ["--rollbacks", str(rollbacks), "--decisions", str(decisions), "--load", str(load), "--parallel", str(parallel)]
     out = tmp_path / "busy.json"
     run(monkeypatch, "pipeline.busy_machine", "--data", str(data), *counts, "--out", str(out))

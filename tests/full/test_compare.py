@@ -34,6 +34,7 @@ def runs_in(folder: Path) -> set[str]:
     return {path.stem for path in (folder / "store" / "comparisons" / "small" / "runs").glob("*.json")}
 
 
+@pytest.mark.nightly  # test_dask_engine.py shows by day that a cluster does what one process does
 def test_runs_go_to_a_dask_cluster(server: Environment, tmp_path: Path) -> None:
     config_of(tmp_path, runner="dask", seeds=[1, 2])
     done = run([RECSYS, "study", "compare", "-c", "compare.yaml", "--json", "out.json", "--verbose"], server, tmp_path)

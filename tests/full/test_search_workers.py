@@ -118,6 +118,7 @@ def test_two_processes_on_one_study_lose_no_trial(url: str, tmp_path: Path) -> N
     assert len({str(t.params) for t in trials}) == 12
 
 
+@pytest.mark.nightly  # tests/flows/test_search.py shows both by day, one after the other
 def test_a_run_whose_worker_is_killed_says_so_and_the_next_one_ends_in_the_gate(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
     environment |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}

@@ -111,6 +111,7 @@ def test_the_message_names_a_folder_that_is_missing_or_cannot_be_read(tmp_path: 
         monkeypatch.undo()
 
 
+@pytest.mark.full
 def test_a_zone_and_a_store_in_buckets_give_the_same_dataset_as_folders(s3: StoreSettings, tmp_path: Path) -> None:
     place = Place(tmp_path)
     zone = open_store(s3.model_copy(update={"url": "s3://bucket/arrivals"}))

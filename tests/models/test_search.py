@@ -73,6 +73,7 @@ def test_the_recorded_search_can_be_drawn_again_trial_by_trial() -> None:
     assert len(study.trials) == 33 and study.best_trial.number == recorded["best"]
 
 
+@pytest.mark.full
 def test_a_trials_value_is_its_best_valid_epoch_and_the_test_part_is_not_looked_at(parts: Split) -> None:
     hidden = dataclasses.replace(parts, test=Untouchable())  # type: ignore[arg-type]
     epochs: list[EpochReport] = []
@@ -85,6 +86,7 @@ def test_a_trials_value_is_its_best_valid_epoch_and_the_test_part_is_not_looked_
         _ = hidden.test.targets
 
 
+@pytest.mark.full
 def test_a_trial_gets_the_user_features_that_the_challenger_will_get(parts: Split) -> None:
     base = BASE.model_copy(update={"user_features": True})
     ids = np.unique(parts.train.user_ids)
@@ -105,6 +107,7 @@ def test_a_trial_gets_the_user_features_that_the_challenger_will_get(parts: Spli
         run_trial(optuna.create_study().ask(), SPACE_OF_TWO, SPEC, base, trainer(parts))
 
 
+@pytest.mark.full
 def test_a_seed_gives_the_same_trials_and_another_worker_or_run_gives_others(parts: Split) -> None:
     one, two = search(parts), search(parts)
     assert [(t.params, t.intermediate_values) for t in one.trials] == [(t.params, t.intermediate_values) for t in two.trials]
@@ -115,6 +118,7 @@ def test_a_seed_gives_the_same_trials_and_another_worker_or_run_gives_others(par
     assert len(set(drawn)) == 4
 
 
+@pytest.mark.full
 def test_a_trial_below_the_median_ends_after_the_warm_up(parts: Split) -> None:
     space = {"learning_rate": Parameter(choices=(0.01, 1e-9))}
     study = optuna.create_study(
@@ -129,6 +133,7 @@ def test_a_trial_below_the_median_ends_after_the_warm_up(parts: Split) -> None:
     assert bad.state.name == "PRUNED" and list(bad.intermediate_values) == [1, 2]
 
 
+@pytest.mark.full
 def test_a_trial_that_diverges_or_does_not_fit_is_a_training_error(parts: Split) -> None:
     train = trainer(parts)
     with pytest.raises(TrainingError, match="diverged in epoch 1"):
@@ -162,6 +167,7 @@ def test_a_trial_masks_seen_items_as_the_training_of_its_winner_does(
     assert asked == [masked]
 
 
+@pytest.mark.full
 def test_a_plugin_that_cannot_be_made_or_be_told_its_users_fails_the_trial(parts: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise ValueError("the width is not a multiple of the heads")

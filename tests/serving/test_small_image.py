@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from infra.storage.local import LocalStore
 from tests.serving.versions import draw, promote_version, publish, settings_of
 
@@ -35,6 +37,7 @@ print(json.dumps({"loaded": loaded, "source": answer["source"], "items": len(ans
 """
 
 
+@pytest.mark.full
 def test_a_process_that_cannot_import_torch_prefect_recbole_or_evidently_serves(tmp_path: Path) -> None:
     draw(tmp_path / "v1", 1)
     store = LocalStore(tmp_path / "store")
@@ -72,6 +75,7 @@ print(len(missing))
 """
 
 
+@pytest.mark.full
 def test_a_process_with_only_the_packages_of_its_image_starts_the_api_on_s3_and_redis() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", IN_THE_IMAGE],

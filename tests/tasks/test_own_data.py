@@ -75,6 +75,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return Run(request.param, tmp_path_factory.mktemp(request.param))
 
 
+@pytest.mark.full
 def test_the_gate_judges_and_slices_in_the_words_of_the_team(run: Run) -> None:
     assert run.decision.outcome in ("promoted", "held") and run.decision.requests >= 250
     (rows,) = [metrics_rows(run.measured.evaluation.metrics, run.measured.evaluation.intervals)]

@@ -77,6 +77,7 @@ def test_a_kind_without_settings_has_its_defaults_which_are_recorded() -> None:
     assert found.kinds == ("popularity", "lately", "ss4rec")
 
 
+@pytest.mark.full
 def test_an_installed_package_needs_no_setting(tmp_path: Path) -> None:
     installed(tmp_path, "lately_model", lately=LATELY)
     code = (
@@ -85,6 +86,7 @@ def test_an_installed_package_needs_no_setting(tmp_path: Path) -> None:
     assert python(code, tmp_path) == "lately half_life_days=60.0"
 
 
+@pytest.mark.full
 def test_a_plugin_named_twice_is_one_kind(tmp_path: Path) -> None:
     installed(tmp_path, "lately_model", lately=LATELY)
     assert python(
@@ -217,6 +219,7 @@ def test_a_kind_of_a_plugin_is_shown_by_its_spec() -> None:
     assert colour_of("unknown").startswith("#") and list(registered_kinds())[:3] == ["ss4rec", "ncf", "popularity"]
 
 
+@pytest.mark.full
 def test_another_process_that_gets_the_settings_knows_the_plugin(tmp_path: Path) -> None:
     settings = RetrainSettings.model_validate({"models": {"plugins": [LATELY]}, "challenger": "lately"})
     (tmp_path / "settings").write_bytes(pickle.dumps(settings))

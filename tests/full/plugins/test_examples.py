@@ -186,6 +186,7 @@ def test_it_is_served_over_http_and_shown_in_the_demo(user: User, page: Page) ->
             expect(page.get_by_role("heading", level=1)).to_contain_text(f"{user.kind.replace('_', '-')}-ranker")
 
 
+@pytest.mark.nightly  # tests/flows/test_compare.py compares by day
 def test_it_is_compared_with_other_kinds(user: User) -> None:
     run = yaml.safe_load((user.folder / "run.yaml").read_text())
     sections = {name: run[name] for name in ("data", "store", "validation", "evaluation", "tracking")}
@@ -200,6 +201,7 @@ def test_it_is_compared_with_other_kinds(user: User) -> None:
     assert {each["name"] for each in found["entries"]} == {"popularity", "mine"} and not found["failures"]
 
 
+@pytest.mark.nightly  # tests/flows/test_search.py searches by day
 def test_its_settings_are_searched(user: User) -> None:
     run = yaml.safe_load((user.folder / "run.yaml").read_text())
     search = {**run, "search": {"study": "mine", "trials": 2, "space": SEARCHED[user.kind], "enter_gate": False}}

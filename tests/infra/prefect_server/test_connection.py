@@ -85,6 +85,7 @@ def test_the_message_says_that_nothing_answers_at_an_address(address: str, said:
     assert said in refusal(address)
 
 
+@pytest.mark.full
 def test_an_address_that_prefect_itself_refuses_is_reported() -> None:
     program = "from infra.prefect_server import make_ready; make_ready()"
     environment = os.environ | {"PREFECT_API_URL": "http://[127.0.0.1/api", "PYTHONPATH": str(Path(__file__).parents[3])}

@@ -66,6 +66,7 @@ def test_a_pod_does_not_look_for_a_folder_of_this_machine() -> None:
         )
 
 
+@pytest.mark.full
 def test_the_deployments_of_the_gpu_pool_get_the_image_and_the_references_to_the_keys() -> None:
     image = f"r.example.org/train@sha256:{'0' * 64}"
     settings = EnvironmentSettings.model_validate({"pools": {"gpu_image": image}})
@@ -86,6 +87,7 @@ def test_each_flow_gets_only_the_parameters_of_its_form() -> None:
     assert parameters_in(promote.fn, EnvironmentSettings()) == {}
 
 
+@pytest.mark.full
 def test_an_environments_own_cron_replaces_that_of_the_file() -> None:
     environment = EnvironmentSettings(
         timezone="Europe/Berlin", crons={"retrain/retrain": "5 * * * *", "search/search": "0 3 1 * *"}

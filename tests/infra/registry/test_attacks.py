@@ -348,6 +348,7 @@ def test_a_rollback_is_never_refused_because_the_version_or_the_machine_is_slow(
     assert f"Warning: {second.version} was not checked" in body
 
 
+@pytest.mark.full
 def test_the_command_rolls_back_without_prefect_and_without_torch_in_its_process(store: LocalStore) -> None:
     registry = ModelRegistry(store)
     program = (

@@ -47,6 +47,7 @@ def test_one_of_16_processes_wins_each_round(made: tuple[LocalStore, list[str]],
     race_to_promote(settings, versions, processes=16, rounds=volume(12, 50))
 
 
+@pytest.mark.full
 def test_one_of_6_processes_wins_each_round_on_s3(made: tuple[LocalStore, list[str]], s3: StoreSettings) -> None:
     store, versions = made
     copy_store(store, open_store(s3))
@@ -58,6 +59,7 @@ def test_one_of_6_processes_publishes_the_version_of_each_round(root: Path, tmp_
     race_to_publish(StoreSettings(url=f"file:{tmp_path}/store"), root / "m0", processes=6, rounds=10)
 
 
+@pytest.mark.full
 def test_on_a_server_that_races_after_its_proof_no_promotion_is_lost_silently(made: tuple[LocalStore, list[str]]) -> None:
     source, versions = made
     overwritten = 0

@@ -58,6 +58,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     return StoreSettings(url=f"s3://{bucket}{prefix}", endpoint_url=endpoint, timeout_s=60)
 
 
+@pytest.mark.full
 def test_every_store_keeps_the_contract(settings: StoreSettings, tmp_path: Path) -> None:
     check_contract(open_store(settings), tmp_path)
 

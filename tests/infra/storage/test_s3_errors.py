@@ -68,6 +68,7 @@ def calls(store: S3Store, folder: Path) -> dict[str, Callable[[], object]]:
     }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("proven", [True, False])
 def test_every_error_of_boto3_comes_out_of_every_method_as_an_error_of_the_store(
     store: S3Store, tmp_path: Path, proven: bool

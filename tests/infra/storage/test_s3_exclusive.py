@@ -40,6 +40,7 @@ def outcome(store: Store, key: str, content: bytes, *, claim: bool = False) -> s
 
 
 # If the server decides by the headers, the requests need not meet by chance, because the proof holds their bodies back.
+@pytest.mark.full
 @pytest.mark.parametrize(("looks", "gap_s"), [("headers", 0.0), ("body", 0.1)])
 def test_eight_concurrent_creates_on_a_server_that_races_are_all_refused_at_the_first_use(
     server: SmallS3, looks: Literal["headers", "body"], gap_s: float
@@ -122,6 +123,7 @@ def test_the_proof_is_made_once_for_a_bucket_and_leaves_nothing_behind(server: S
     assert set(server.objects) == {"/b/p/first", "/b/p/second"}
 
 
+@pytest.mark.full
 def test_on_a_server_that_races_after_its_proof_one_claim_wins_and_the_others_learn_that_they_lost(server: SmallS3) -> None:
     stores = [connect(server) for _ in range(6)]
     stores[0].put_new("warm", b"")

@@ -46,6 +46,7 @@ def uploads(store: S3Store) -> list[Any]:
     return found
 
 
+@pytest.mark.full
 def test_an_object_larger_than_a_part_goes_in_parts_and_is_created_once(
     settings: StoreSettings, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -81,6 +82,7 @@ def test_if_a_part_cannot_be_sent_the_old_object_stays_and_no_parts_are_left(
     assert store.get("k") == b"old" and uploads(store) == []
 
 
+@pytest.mark.full
 def test_one_of_many_creates_in_parts_wins(
     settings: StoreSettings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

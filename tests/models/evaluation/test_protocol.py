@@ -83,6 +83,15 @@ def test_row_order_of_the_source_decides_nothing_in_loo_exact(events: Events, ra
     assert (first.train.item_ids == second.train.item_ids).all()
 
 
+@given(events_to_leave_out())
+def test_a_twin_asks_at_the_last_event_of_the_history_and_changes_nothing_else(events: Events) -> None:
+    table = frame(events)
+    first, twin = split(table, EXACT), split(table, EvaluationSettings(k_core=0, query_time="last"))
+    for a, b in ((first.valid, twin.valid), (first.test, twin.test)):
+        assert (a.targets == b.targets).all() and (a.item_ids == b.item_ids).all() and (a.timestamps == b.timestamps).all()
+        assert (b.request_times == b.timestamps[b.offsets[1:] - 1]).all() and (b.request_times <= a.request_times).all()
+
+
 def test_another_tie_seed_changes_the_order_of_ties_and_nothing_else() -> None:
     table = synthetic.interactions(40, 40, 30)
     first = split(table, EXACT)

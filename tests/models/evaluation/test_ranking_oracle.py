@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,6 +68,7 @@ def expected_rank(case: Case, row: int) -> int:
     return 1 + sum(bool(score >= own) for score in scores.values())
 
 
+@pytest.mark.full
 @given(cases())
 @settings(max_examples=volume(400, 1500))
 def test_ranks_and_lists_are_those_of_a_plain_loop(case: Case) -> None:

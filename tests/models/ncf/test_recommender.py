@@ -117,6 +117,7 @@ def test_scores_do_not_depend_on_how_many_are_computed_at_once(parts: Split, mod
     assert torch.allclose(model.scores(parts.test), whole, atol=1e-6)
 
 
+@pytest.mark.full
 def test_a_stored_model_answers_as_before_without_recbole(parts: Split, model: NCF, tmp_path: Path) -> None:
     model.save(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {

@@ -64,6 +64,7 @@ def predicted(model: Recommender, requests: Requests) -> np.ndarray[Any, Any]:
     return found.numpy()
 
 
+@pytest.mark.full
 @each_head
 def test_a_head_changes_no_digit_of_the_ranking_and_without_it_no_rating_is_predicted(
     kind: str, parts: Split, trained: Trained, tmp_path: Path

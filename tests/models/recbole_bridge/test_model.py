@@ -59,6 +59,7 @@ def trained(request: pytest.FixtureRequest, parts: Split) -> tuple[RecBoleModel,
     return model, fit(model, parts)
 
 
+@pytest.mark.full
 def test_the_best_epoch_is_kept_and_its_valid_metric_is_that_of_our_ranking(
     trained: tuple[RecBoleModel, Any], parts: Split
 ) -> None:

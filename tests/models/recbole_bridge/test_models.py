@@ -67,6 +67,7 @@ def in_recbole(events: pd.DataFrame, **settings: Any) -> Iterator[tuple[SS4RecFo
         yield model, Trainer(config, model), dataset, loaders
 
 
+@pytest.mark.full
 def test_ss4rec_trains_in_recbole_and_ranks_there_as_it_does_behind_our_port(
     events: pd.DataFrame, parts: Split, tmp_path: Path
 ) -> None:

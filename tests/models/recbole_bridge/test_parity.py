@@ -40,6 +40,7 @@ def test_the_split_equals_recboles_for_general_models_row_by_row(ml_100k: pd.Dat
     assert train["item_id"].tolist() == ours.train.item_ids.tolist()
 
 
+@pytest.mark.full
 def test_the_split_equals_recboles_for_sequential_models_with_histories(ml_100k: pd.DataFrame, ours: Split) -> None:
     theirs = recbole_split(ml_100k, SETTINGS.k_core, sequential=True)
     for part, requests in (("valid", ours.valid), ("test", ours.test)):
@@ -104,6 +105,7 @@ def test_metrics_equal_recboles_evaluator_before_rounding(ours: Split, sequentia
         assert value > 0 and abs(value - theirs[name]) <= 1e-6, name
 
 
+@pytest.mark.full
 def test_recboles_import_leaves_autograd_as_it_was() -> None:
     program = "import torch; from models.recbole_bridge.ncf import neumf; from configs.settings import NCFSettings; neumf(3, 4, NCFSettings()); print(torch.is_anomaly_enabled())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

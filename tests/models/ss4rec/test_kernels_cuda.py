@@ -44,6 +44,7 @@ def found() -> dict[str, str | None]:
     return checks
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("check", CHECKS)
 def test_the_check_passes_in_the_interpreter(check: str, found: dict[str, str | None]) -> None:
     assert found.keys() == set(CHECKS)

@@ -82,6 +82,7 @@ def test_a_loaded_state_continues_the_same_way_and_stays_in_place() -> None:
     assert torch.equal(*weights)
 
 
+@pytest.mark.full
 def test_a_step_does_not_import_torchs_compiler() -> None:
     program = (
         "import sys, torch; from models.training.adamw import AdamW; p = torch.nn.Parameter(torch.ones(2)); o = AdamW([p], .1); "

@@ -105,6 +105,7 @@ def of(folder: Path, name: str, rank: int) -> tuple[dict[str, torch.Tensor], dic
     return load_file(folder / f"{name}-{rank}.safetensors"), found
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["even", "thin", "whole", "resumed"])
 def test_replicas_have_the_same_weights_and_metrics(out: Path, name: str) -> None:
     (first, told), (second, also_told) = (of(out, name, rank) for rank in (0, 1))

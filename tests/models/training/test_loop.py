@@ -173,6 +173,7 @@ def test_debug_names_the_first_module_that_breaks() -> None:
     network(torch.ones(1, 2))
 
 
+@pytest.mark.full
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_previous_one(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path; from tests.models.training.test_loop import run\n"

@@ -41,6 +41,7 @@ def ndcg(model: Recommender, parts: Split) -> float:
     return metrics(ranking.ranks, (10,))["ndcg@10"]
 
 
+@pytest.mark.full
 def test_it_learns_the_order_that_popularity_does_not_know(
     trained: tuple[SequenceRecommender, list[EpochReport]], parts: Split
 ) -> None:

@@ -48,6 +48,7 @@ def served(settings: DemoSettings, client: TestClient, monkeypatch: pytest.Monke
     return settings.model_copy(update={"api_url": "http://testserver"})
 
 
+@pytest.mark.full
 def test_the_list_follows_what_was_watched(served: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page("live", served, monkeypatch)
     assert app.metric[0].value == "nothing known yet" and app.metric[1].value == "0"

@@ -57,6 +57,7 @@ def charts(app: AppTest) -> list[Any]:
     return list(app.get("vega_lite_chart"))
 
 
+@pytest.mark.full
 def test_a_real_users_list_has_reasons_rules_and_charts(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page("recommend", settings, monkeypatch)
     shown = html(app)
@@ -188,6 +189,7 @@ def test_drift_is_shown_over_time_and_by_measurement(settings: DemoSettings, mon
     assert "Nothing has moved" in app.markdown[0].value
 
 
+@pytest.mark.full
 def test_experiments_are_listed_assigned_and_reported(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page("experiments", settings, monkeypatch)
     shown = html(app)
@@ -214,6 +216,7 @@ def test_the_latest_run_is_told_and_an_earlier_one_can_be_chosen(
     assert "Another version has replaced it since" in html(app) and "newer ratings" in html(app) and not app.exception
 
 
+@pytest.mark.full
 def test_the_pages_link_to_the_reports_of_what_they_show(
     lively: tuple[World, DemoSettings], settings: DemoSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +271,7 @@ def test_a_page_says_that_the_store_is_empty(name: str, empty: DemoSettings, mon
     assert app.info and "recsys" in app.info[0].value and not app.error
 
 
+@pytest.mark.full
 def test_a_page_says_what_is_not_configured_or_missing(
     settings: DemoSettings, empty: DemoSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:

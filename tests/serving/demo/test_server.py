@@ -11,6 +11,7 @@ from serving.demo import server
 from serving.demo.context import SETTINGS
 
 
+@pytest.mark.full
 def test_the_demo_shows_the_pages_of_its_store_and_nothing_else_of_it(
     settings: DemoSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ def joined(made: Experiment, exposures: list[Exposure], outcomes: pd.DataFrame, 
     return check.passed, check.figure, check.detail
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("attribution", ["any", "shown"])
 @pytest.mark.parametrize("named", [True, False])
 def test_late_outcomes_are_found_in_the_log(attribution: str, named: bool) -> None:

@@ -190,6 +190,7 @@ def rank_requests(draw: st.DrawFn) -> RankRequest:
     return RankRequest(k, np.array(history, np.int64), genres, years, np.array(exclude, np.int64), NOW)
 
 
+@pytest.mark.full
 @given(
     file=rule_files(),
     # Few distinct scores, so that there are ties.

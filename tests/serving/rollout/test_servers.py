@@ -73,6 +73,7 @@ def versions(client: TestClient) -> list[str]:
     return [answer.json()["version"] for answer in answers]
 
 
+@pytest.mark.full
 def test_two_servers_agree_through_a_restart_and_a_flushed_redis_and_no_user_goes_back(world: World, redis: Any) -> None:
     def server() -> TestClient:
         return TestClient(create_app(settings_of(world.root, redis={"url": redis.url, "timeout_s": 30})))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +30,7 @@ def test_a_cell_tells_whether_the_row_is_better_than_the_column() -> None:
     assert not found["same", "low"].significant and not found["low", "same"].significant and found["low", "same"].difference == 0
 
 
+@pytest.mark.full
 def test_holms_correction_covers_all_cells_together() -> None:
     entries = {"a": values(1, 0.05), "b": values(2), "c": values(3, 0.02), "d": values(4)}
     found = cells(significance_matrix(entries, alpha=0.05, resamples=2000, seed=1))

@@ -120,6 +120,7 @@ def test_the_kinds_of_this_project_keep_every_promise(kind: str, given: dict[str
     assert [each for each in found if not each.ok] == [] and len(found) > 15
 
 
+@pytest.mark.full
 def test_the_command_prints_a_line_for_each_check_and_ends_with_1_if_something_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,6 +47,7 @@ def stored(folder: Path, shape: Shape, rows: int = 1_000_000, **data: object) ->
         return place, write_dataset(place, "own", release, release.features, source.hashes())
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", SMALL)
 def test_pieces_of_any_size_give_the_same_version(name: str, tmp_path: Path) -> None:
     whole, ref = stored(tmp_path / "whole", SMALL[name])

@@ -103,6 +103,7 @@ class Busy(LocalStore):
         return super().list(prefix)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("steps", [["increment"], ["compaction"], ["increment", "compaction"]])
 def test_data_that_lands_while_a_pruning_is_planned_loses_nothing(
     steps: list[str], grown: tuple[Place, list[DatasetRef]], tmp_path: Path

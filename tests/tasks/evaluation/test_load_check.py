@@ -118,6 +118,7 @@ def test_a_machine_that_is_too_busy_says_nothing_about_the_version(tmp_path: Pat
     assert len(tries) == 2, "the check is tried again"
 
 
+@pytest.mark.full
 def test_a_check_that_is_cut_off_once_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore(tmp_path / "store")
     ref = sealed(store, tmp_path / "m")

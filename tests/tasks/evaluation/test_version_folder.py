@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from infra.registry import file_digests
 from tasks.evaluation import assemble_version, evaluate, read_rankings
 from tests.tasks.world import World
 
 
+@pytest.mark.full
 def test_evaluation_writes_nothing_and_a_version_folder_has_its_figures_for_any_challenger(world: World) -> None:
     popularity = world.candidates[0]
     folder = Path(popularity.folder)

@@ -94,6 +94,7 @@ def test_the_best_items_of_a_plugins_model_equal_a_servers_answers(made: Made) -
         assert own["item_id"].tolist() == [item for item, _ in answer]
 
 
+@pytest.mark.full
 def test_vectors_give_the_exported_scores_and_the_manifest_says_so(made: Made) -> None:
     found = made.export(seen="show")
     items, users = made.read(found, "item_vectors"), made.read(found, "user_vectors")

@@ -51,6 +51,7 @@ def older_weights(world: World) -> bytes:
     return world.store.get(f"{world.first.prefix}/model.safetensors")
 
 
+@pytest.mark.full
 def test_a_challenger_left_alone_is_promoted_and_the_champion_is_ranked_on_its_holdout(world: World) -> None:
     staged = world.stage()
     decision = decided(world, staged)

@@ -47,6 +47,7 @@ def failed(ranking: Ranking, train: Sequences, settings: PromotionSettings = Pro
     return {rule.name for rule in health_rules(challenger, settings) if rule.verdict == "failed"}
 
 
+@pytest.mark.full
 def test_a_sound_model_of_a_large_catalogue_passes_and_a_collapsed_one_is_held() -> None:
     events = long_tail(ITEMS)
     train, sound = train_part(events), drawn(events**1.2, REQUESTS)

@@ -36,6 +36,7 @@ def objects(store: LocalStore) -> dict[str, str]:
     return {key: hashlib.sha256(store.get(key)).hexdigest() for key in store.list()}
 
 
+@pytest.mark.full
 def test_a_run_killed_at_any_write_leaves_a_whole_champion_and_can_be_repeated(made: Path, tmp_path: Path) -> None:
     first = ModelRegistry(LocalStore(made / "store")).versions(NAME)[0]
     before = objects(LocalStore(made / "store"))

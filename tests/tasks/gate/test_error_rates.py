@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from models.evaluation import Ranking
 from tasks.gate import Decision
@@ -33,10 +34,12 @@ def promoted(decisions: list[Decision]) -> float:
     return float(np.mean([decision.outcome == "promoted" for decision in decisions]))
 
 
+@pytest.mark.full
 def test_of_two_hundred_equal_challengers_at_most_one_in_twenty_is_promoted() -> None:
     assert promoted(judged(200, 1.0)) <= 0.05
 
 
+@pytest.mark.full
 def test_a_clear_gain_is_mostly_promoted_and_a_small_one_is_held_with_the_least_detectable_gain() -> None:
     clear, small = judged(40, 0.6), judged(40, 0.95)
     assert promoted(clear) >= 0.9 > promoted(small)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from infra.registry import ModelRegistry
 from tasks.datasets import read_table
@@ -26,6 +27,7 @@ def ground_of(world: World) -> Ground:
     return Ground(world.store, NAME, world.newer, world.settings.evaluation, parts)
 
 
+@pytest.mark.full
 def test_fresh_requests_are_counted_and_those_that_a_version_has_learnt_are_found(world: World, tmp_path: Path) -> None:
     evaluation = world.settings.evaluation
     same = overlap_with(world.store, world.first, world.older, evaluation)

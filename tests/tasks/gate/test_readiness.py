@@ -21,6 +21,7 @@ def changed(world: World, **sections: dict[str, Any]) -> RetrainSettings:
     return RetrainSettings.model_validate({**found, **{name: {**found[name], **fields} for name, fields in sections.items()}})
 
 
+@pytest.mark.full
 def test_with_enough_requests_the_gate_can_judge(world: World) -> None:
     assert refuse_unjudgeable(world.store, world.newer, world.settings) >= 75
     nameless = world.settings.model_copy(update={"model_name": "another"})

@@ -107,6 +107,7 @@ def test_the_level_is_shared_by_as_many_slices_as_are_judged() -> None:
     assert len(slices(train, requests)) == SLICES
 
 
+@pytest.mark.full
 def test_a_loss_that_the_page_states_is_found_four_times_out_of_five() -> None:
     rng = np.random.default_rng(3)
     users = 900

@@ -35,6 +35,7 @@ def frame(rows: list[tuple[int, str | None, str | None]], time: int) -> pd.DataF
     return found
 
 
+@pytest.mark.full
 @given(files=st.lists(ROWS, min_size=1, max_size=5), order=st.randoms(use_true_random=False))
 def test_neither_the_order_of_files_nor_their_number_decides_values_and_types(files, order) -> None:
     frames = [frame(rows, 100 + number) for number, rows in enumerate(files)]

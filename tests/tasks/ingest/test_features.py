@@ -111,6 +111,7 @@ def settled(events: list[tuple[int, int, int]]) -> tuple[pd.DataFrame, pd.DataFr
     return deduplicate_latest(frame(events).assign(row=0, file=0))
 
 
+@pytest.mark.full
 @given(RERATED, st.integers(10**9, 10**9 + 12_000), st.integers(1, 50))
 @example([(1, 1, 10**9), (1, 1, 10**9 + 1), (1, 2, 10**9)], 10**9, 1)  # the superseded event shares its second with another
 @settings(max_examples=60)
@@ -136,6 +137,7 @@ def test_a_correction_changes_no_feature_of_earlier_rows(
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "features.parquet"), among)
 
 
+@pytest.mark.full
 @given(RERATED)
 def test_superseded_events_count_for_the_rows_after_them(events: list[tuple[int, int, int]]) -> None:
     kept, lost = settled(events)

@@ -41,6 +41,7 @@ def plain(files: list[list[tuple[int, int, int, int]]]) -> dict[tuple[int, int],
     return {pair: (time, rating) for pair, (time, _, rating) in best.items()}
 
 
+@pytest.mark.full
 @given(files=FILES, memory_rows=st.integers(1, 20), order=st.randoms(use_true_random=False))
 @settings(max_examples=50)
 def test_any_order_of_files_and_any_memory_give_the_plain_result(

@@ -123,6 +123,7 @@ def item(movie: int, title: str, at: int) -> pd.DataFrame:
     return frame.astype(kinds).assign(**times)
 
 
+@pytest.mark.full
 @given(st.permutations([item(1, "a", 5), item(1, "b", 7), item(1, "e", 7), item(2, "d", 1), item(1, "c", 7)]), st.integers(1, 4))
 def test_the_newest_description_counts_in_any_order_of_arrival(provided: list[pd.DataFrame], cut: int) -> None:
     table = seeded("items", None, np.array([1, 3]))
@@ -237,6 +238,7 @@ def test_a_file_changes_only_what_it_mentions(tmp_path: Path) -> None:
 ROWS = ["1,Oldest,Crime,100", "1,Newest,,300", "1,Between,Drama,200", "1,Also newest,,300", "2,Two,War,100"]
 
 
+@pytest.mark.full
 @given(rows=st.permutations(ROWS), cut=st.integers(0, 5))
 @settings(max_examples=10)
 def test_the_newest_cell_counts_whatever_the_order_of_rows_and_files(

@@ -30,6 +30,7 @@ def faulty() -> pd.DataFrame:
     return frame
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("write", [synthetic.write_csv, synthetic.write_dat, synthetic.write_u_data, synthetic.write_atomic])
 @pytest.mark.parametrize(("chunk_rows", "memory_rows"), [(1_000_000, 1_000_000), (100, 40), (30, 1)])
 def test_building_in_pieces_gives_the_same_version_as_in_memory(

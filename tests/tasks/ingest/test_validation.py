@@ -111,6 +111,7 @@ def test_accepted_rows_are_sorted_and_int64() -> None:
     assert found.equals(found.sort_values(["user_id", "timestamp", "item_id"]).reset_index(drop=True))
 
 
+@pytest.mark.full
 @given(bad=st.lists(st.tuples(st.integers(0, 199), st.sampled_from(["user_id", "rating", "timestamp"])), max_size=30))
 def test_rows_in_are_rows_accepted_plus_rows_quarantined(bad: list[tuple[int, str]]) -> None:
     frame = synthetic.interactions(20, 30, 10).astype(object)

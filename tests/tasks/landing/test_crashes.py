@@ -65,6 +65,7 @@ def check_same(found: Landing, place: Place, wanted: Landing, undisturbed: Place
         assert_frame_equal(place.table(found.dataset, table), undisturbed.table(wanted.dataset, table))
 
 
+@pytest.mark.full
 def test_a_compaction_killed_at_any_write_has_happened_completely_or_not_at_all(made: Place, tmp_path: Path) -> None:
     before = list_datasets(made.store)[-1]
     seen = []

@@ -39,6 +39,7 @@ def distinct(frame: pd.DataFrame) -> pd.DataFrame:
     return kept.sort_values(["user_id", "timestamp", "item_id"], ignore_index=True)
 
 
+@pytest.mark.full
 @given(seed=st.integers(0, 10**6), factor=st.sampled_from([1, 10**7, 2**40]), rows=st.integers(1, 60), later=st.booleans())
 def test_the_winning_and_the_superseded_events_are_those_that_a_plain_loop_finds(
     store: LocalStore, seed: int, factor: int, rows: int, later: bool

@@ -112,6 +112,7 @@ def test_one_delivery_has_the_teams_events_ids_and_attributes(at_once: tuple[Sha
             assert described.loc[own.index, attribute].tolist() == own[attribute].tolist()
 
 
+@pytest.mark.full
 @given(order=st.permutations(range(5)), compacted=st.sets(st.integers(0, 4)))
 @settings(max_examples=3, deadline=None)
 def test_five_deliveries_in_any_order_give_the_same_as_one(

@@ -197,6 +197,7 @@ def deliver(place: Place, numbers: range | list[int]) -> None:
             place.put(f"movies-{number}.csv", MOVIES[number - len(FILES)], modified=SETTLED + number)
 
 
+@pytest.mark.full
 @given(data=st.data())
 @settings(max_examples=15)
 def test_neither_order_nor_batches_nor_compactions_change_the_content(
@@ -225,6 +226,7 @@ def test_neither_order_nor_batches_nor_compactions_change_the_content(
     assert (ref.first, ref.last) == (facts["timestamp"].min(), facts["timestamp"].max())
 
 
+@pytest.mark.full
 @given(order=st.permutations(range(4)), cut=st.integers(1, 3))
 @settings(max_examples=8)
 def test_corrections_of_one_second_do_not_depend_on_the_order_of_the_runs(

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ def whole(frame: pd.DataFrame) -> pd.DataFrame:
     return build_features(validated.interactions, validated.superseded)
 
 
+@pytest.mark.full
 @given(st.integers(0, 10**6), st.lists(st.integers(1, 30), min_size=1, max_size=4), st.booleans(), st.booleans())
 @settings(max_examples=8, deadline=None)
 def test_features_are_the_same_however_events_arrive(seed: int, sizes: list[int], release: bool, compacted: bool) -> None:

@@ -121,6 +121,7 @@ def test_chosen_attributes_of_users_are_checked(music_data: Data) -> None:
     assert "country of customers" in music_data.drift(same, music_data.reference(True)).drifted
 
 
+@pytest.mark.full
 def test_an_attribute_that_is_described_later_is_no_drift(shop_data: Data) -> None:
     halves, items = shop_data.halves(), shop_data.item_table
     nameless = items.assign(brand="", price=np.nan, genres="")

@@ -49,6 +49,7 @@ def found(feed: pd.DataFrame, reference: Reference, items: pd.DataFrame, drift: 
     return detect_drift(reference, newest, items, drift, window=window).result.drifted
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("drift", [{"resamples": 200}, {"resamples": 1000}, {"alpha": 0.005}, {"alpha": 0.001}])
 def test_a_large_shift_is_found_with_every_accepted_setting(
     drift: dict[str, float], feed: pd.DataFrame, reference: Reference, items: pd.DataFrame
@@ -90,6 +91,7 @@ def test_the_smallest_accepted_sample_is_judged(feed: pd.DataFrame, items: pd.Da
     assert detect_drift(small, current, items, drift).result.verdict == "stable"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("seed", range(3))
 def test_users_who_return_after_longer_than_the_reference_lasts_are_not_drift(seed: int) -> None:
     feed = steady(1500, 18, every_days=13 * 7, seed=seed)

@@ -150,6 +150,7 @@ def test_the_page_needs_no_other_file_and_escapes_what_it_shows(tmp_path: Path) 
     assert "<script>" not in render_markdown(found)
 
 
+@pytest.mark.full
 def test_the_figures_are_svg_and_the_same_each_time(found: Replay) -> None:
     drawn = quality_svg(found)
     assert drawn == quality_svg(found) and ElementTree.fromstring(drawn).tag.endswith("svg")

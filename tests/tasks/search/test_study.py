@@ -31,6 +31,7 @@ def changed(settings: SearchSettings, **options: Any) -> SearchSettings:
     return settings.model_copy(update={"search": settings.search.model_copy(update=options)})
 
 
+@pytest.mark.full
 def test_a_search_begins_with_the_settings_as_they_are_and_records_what_it_finds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,6 +62,7 @@ def test_a_search_begins_with_the_settings_as_they_are_and_records_what_it_finds
     assert (chosen.searched.trials, chosen.searched.record, chosen.searched.best_trial) == (3, record.key, best.number)
 
 
+@pytest.mark.full
 def test_a_search_goes_on_where_it_stopped_and_one_seed_gives_the_same_trials(tmp_path: Path) -> None:
     found = []
     for folder in ("one", "two"):
@@ -115,6 +117,7 @@ def test_base_settings_outside_the_space_are_not_a_trial(tmp_path: Path) -> None
     assert not open_study(dataset, settings).starts_with_base and study_of(settings).trials == []
 
 
+@pytest.mark.full
 def test_a_trial_that_diverges_fails_with_its_reason_and_the_search_goes_on(tmp_path: Path) -> None:
     store, dataset, settings = make_search(tmp_path, space={**SPACE, "learning_rate": {"choices": [0.003, 1e30]}}, trials=6)
     ref = open_study(dataset, settings)
@@ -167,6 +170,7 @@ def test_without_a_complete_trial_there_is_nothing_to_choose(tmp_path: Path) -> 
         best_settings(conclude_study(store, dataset, ref, settings, NOW), settings)
 
 
+@pytest.mark.full
 def test_a_defect_ends_the_search_and_does_not_count(tmp_path: Path) -> None:
     store, dataset, settings = make_search(tmp_path)
     ref = open_study(dataset, settings)
@@ -184,6 +188,7 @@ def test_a_defect_ends_the_search_and_does_not_count(tmp_path: Path) -> None:
     assert record.trials[0].reason == "ZeroDivisionError('a defect')"
 
 
+@pytest.mark.full
 def test_a_worker_killed_before_its_first_sign_of_life_leaves_no_trial_under_way(tmp_path: Path) -> None:
     store, dataset, settings = make_search(tmp_path, lost_after_s=1, trials=2)
     ref = open_study(dataset, settings)
@@ -192,6 +197,7 @@ def test_a_worker_killed_before_its_first_sign_of_life_leaves_no_trial_under_way
     assert [t.state.name for t in study_of(settings).trials] == ["FAIL", "COMPLETE", "COMPLETE"]
 
 
+@pytest.mark.full
 def test_a_worker_drops_a_trial_that_was_given_to_another(tmp_path: Path) -> None:
     store, dataset, settings = make_search(tmp_path)
     ref = open_study(dataset, settings)

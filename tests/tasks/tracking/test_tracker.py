@@ -69,6 +69,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@pytest.mark.full
 def test_wandb_is_sent_what_the_record_holds(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plan = plan_of()
     record = record_of(plan)
@@ -102,6 +103,7 @@ def test_wandb_is_sent_what_the_record_holds(home: Path, tmp_path: Path, caplog:
     assert b"hush" not in everything and b"AKIAXYZ" not in everything
 
 
+@pytest.mark.full
 def test_names_tags_settings_and_reasons_arrive_as_they_are_written(
     home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -117,6 +119,7 @@ def test_names_tags_settings_and_reasons_arrive_as_they_are_written(
     assert run.summary["gate_reasons"] == texts and run.summary["version"] == PLANTED[0]
 
 
+@pytest.mark.full
 def test_a_run_that_failed_is_marked(home: Path, tmp_path: Path) -> None:
     tracker = start_tracking(plan_of(), PATIENT, tmp_path, LOG)
     tracker.epoch(EPOCHS[0])
@@ -135,6 +138,7 @@ def test_a_later_stage_ends_what_an_earlier_one_began(home: Path, tmp_path: Path
     other.end(record_of(plan))
 
 
+@pytest.mark.full
 def test_an_interrupted_run_with_long_settings_is_sent_completely(home: Path, tmp_path: Path) -> None:
     plan = replace(plan_of(), settings={"long": "x" * 300_000})  # more than the pipe holds at once
     start_tracking(plan, PATIENT, tmp_path, LOG).end(record_of(plan))

@@ -105,6 +105,7 @@ def with_fault(healthy: Candidate, folder: Path, fault: str) -> Candidate:
     return dataclasses.replace(healthy, folder=str(folder), files=file_digests(folder))
 
 
+@pytest.mark.full
 def test_a_plugin_is_trained_in_a_process_of_its_own_and_answers_from_one(
     store: LocalStore, dataset: DatasetRef, healthy: tuple[Candidate, list[EpochReport]], tmp_path: Path
 ) -> None:
@@ -227,6 +228,7 @@ def test_a_model_that_answers_nonsense_is_refused_by_name(
     assert f"The model faulty of the plugin {FAULTY}" in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.full
 def test_a_model_that_hangs_ends_with_the_process_that_asks_it_and_takes_its_children_along(
     healthy: tuple[Candidate, list[EpochReport]], tmp_path: Path
 ) -> None:
@@ -254,6 +256,7 @@ def test_a_model_that_hangs_ends_with_the_process_that_asks_it_and_takes_its_chi
         time.sleep(0.1)
 
 
+@pytest.mark.full
 def test_a_baseline_whose_answers_change_between_processes_is_refused_and_nothing_is_stored(
     store: LocalStore, dataset: DatasetRef, healthy: tuple[Candidate, list[EpochReport]], tmp_path: Path
 ) -> None:

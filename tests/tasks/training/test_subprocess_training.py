@@ -74,11 +74,13 @@ def test_the_folder_of_a_training_is_gone_when_the_result_or_the_error_is_there(
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.full
 def test_a_process_that_ends_well_without_a_result_is_one_sentence(temporary: Path) -> None:
     with pytest.raises(TrainingError, match="ended with status 0 without reporting an error"):
         run_apart(gone, trains="a number", on_epoch=None, threads=1, if_killed="")
 
 
+@pytest.mark.full
 def test_a_remover_that_is_missing_or_killed_leaves_no_folder_either(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(module, "REMOVE", "raise SystemExit(1)")
@@ -91,6 +93,7 @@ def test_a_remover_that_is_missing_or_killed_leaves_no_folder_either(temporary: 
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("step", ["_follow", "_first_failure"], ids=["before the training", "after the training"])
 def test_a_parent_that_is_killed_leaves_no_folder(step: str, temporary: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
@@ -110,6 +113,7 @@ def wait_for(pids: Path, seconds: float) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("dies", "said"), [(False, "reported no epoch for 15 s"), (True, "ended with status -9 without reporting an error")]
 )
@@ -122,6 +126,7 @@ def test_a_child_that_a_training_leaves_behind_ends_with_it_and_nobody_waits_for
     wait_for(pids, 10)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_training_ends_with_the_process_group_that_waits_for_it(number: signal.Signals, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}

@@ -221,6 +221,7 @@ CELL = st.sampled_from(
 LAST_CELL = st.sampled_from(["1000000000", "1e9", "-1", "x", "9999999999999"])
 
 
+@pytest.mark.full
 @given(rows=st.lists(st.tuples(CELL, CELL, CELL, LAST_CELL), min_size=1, max_size=6), quoted=st.booleans())
 def test_a_row_is_judged_the_same_whatever_its_neighbours_are(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, ...]], quoted: bool

@@ -68,6 +68,7 @@ def content(frame: pd.DataFrame, suffix: str, separator: str, quoting: int) -> b
     return gzip.compress(buffer.getvalue()) if suffix.endswith(".gz") else buffer.getvalue()
 
 
+@pytest.mark.full
 @given(
     names=st.lists(NAMES, min_size=5, max_size=5, unique_by=str.lower),
     kinds=st.tuples(st.sampled_from(sorted(IDS)), st.sampled_from(sorted(IDS))),

@@ -48,6 +48,7 @@ def judged(folder: Path, rows: list[str]) -> dict[int, tuple[object, ...]]:
     return found
 
 
+@pytest.mark.full
 @given(rows=st.lists(st.tuples(CELL, CELL, TIME, KIND), min_size=1, max_size=5), quoted=st.booleans())
 def test_a_row_with_text_ids_is_judged_the_same_whatever_its_neighbours_are(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Row], quoted: bool
