@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["render_template"]
 
+COMMAND = re.compile(r"`([^`\n]+)`")
 ROOT = Path(__file__).parents[2]
 
 
@@ -36,6 +39,7 @@ def _environment() -> Environment:
     )
     environment.globals["style_variables"] = palette.STYLE_VARIABLES
     environment.filters |= {
+        "commands": lambda text: COMMAND.sub(r"<code>\1</code>", escape(text)),  # `| commands | safe`: likewise
         "columns": lambda rows: list(dict.fromkeys(name for row in rows for name in row)),
         "count": words.count,
         "day": words.utc_day,

@@ -103,13 +103,13 @@ def estimate_rows(report: OffPolicyReport) -> list[dict[str, str]]:
     """Return the rows of the table of estimates. Without enough data, the table has no figure."""
     level = f"{100 * (1 - report.alpha):.4g} %"
     rows = []
-    for name, words in {"served": "what was shown", **ESTIMATORS}.items():
+    for name, words in {"served": "measured", **ESTIMATORS}.items():
         found = report.estimates.get(name)
         compared = found is not None and name != "served"
         rows.append(
             {
+                "estimate": words,
                 "lists": report.version if name in ESTIMATORS else "shown",
-                "by": words,
                 "outcome per list": "" if found is None else f"{found.value:.4f}",
                 f"{level} interval": "cannot be told" if found is None else f"{found.low:.4f} to {found.high:.4f}",
                 "more than shown": f"{found.difference:+.4f}" if found is not None and compared else "",

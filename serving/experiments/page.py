@@ -34,7 +34,10 @@ def render_html(report: ExperimentReport) -> bytes:
 
 def render_estimate(report: OffPolicyReport) -> bytes:
     """Render what exposures say about a version that was not shown."""
-    return render_template(ESTIMATE, report=report, estimates=estimate_rows(report)).encode()
+    found = report.estimates.get("dr")
+    badge = "cannot be told" if found is None or found.difference_low <= 0 <= found.difference_high else ""
+    badge = badge or ("better" if found is not None and found.difference > 0 else "worse")
+    return render_template(ESTIMATE, report=report, badge=badge, estimates=estimate_rows(report)).encode()
 
 
 def check_rows(report: ExperimentReport) -> list[dict[str, str]]:

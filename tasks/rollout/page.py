@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from configs.settings import model_option
-from infra.pages import duration, escaped, markdown_table, render_template
+from infra.pages import count, duration, escaped, markdown_table, render_template
 from infra.version_names import short_version
 from tasks.rollout.comparison import Check
 from tasks.rollout.deciding import Standing
@@ -11,6 +11,8 @@ from tasks.rollout.deciding import Standing
 __all__ = ["check_rows", "render_html", "render_markdown", "sentence"]
 
 TEMPLATE = "tasks/rollout/templates/rollout.html"
+VERDICTS = {"worse": "✗ worse", "not worse": "✓ not worse", "not known": "\N{EN DASH} not known"}
+MARKS = {"worse": "worse", "not worse": "passed", "not known": "open"}  # classes of the page's style
 BADGES = {"wait": "under way", "advance": "advances", "ask": "needs approval", "return": "returned"}
 
 
@@ -18,10 +20,10 @@ def sentence(standing: Standing) -> str:
     """Return where the rollout stands, in one sentence."""
     entry, rollout = standing.entry, standing.rollout
     stage = f"stage {rollout.stage + 1} of {len(rollout.stages)}"
-    return (
-        f"{entry.name} {short_version(entry.version)} serves {rollout.share_at(standing.now):.0%} of the users instead of "
-        f"{short_version(rollout.old)} ({stage}): {standing.why}"
-    )
+    new, old, why = short_version(entry.version), short_version(rollout.old), standing.why.removesuffix(".")
+    if standing.move == "return":
+        return f"All users of {entry.name} get {old} again, and none gets {new} ({stage}): {why}."
+    return f"{entry.name} {new} serves {rollout.share_at(standing.now):.0%} of the users instead of {old} ({stage}): {why}."
 
 
 def check_rows(checks: list[Check]) -> list[dict[str, str]]:
@@ -29,7 +31,7 @@ def check_rows(checks: list[Check]) -> list[dict[str, str]]:
     return [
         {
             "check": check.name,
-            "verdict": check.verdict,
+            "verdict": VERDICTS[check.verdict],
             "old": _figure(check, check.old),
             "new": _figure(check, check.new),
             "users": f"{check.users[0]:,} / {check.users[1]:,}",
@@ -42,12 +44,10 @@ def check_rows(checks: list[Check]) -> list[dict[str, str]]:
 def render_markdown(standing: Standing) -> str:
     """Render the standing as Markdown, for the run in the Prefect UI."""
     rows = check_rows(standing.checks)
-    old, new = standing.requests
     lines = [
         f"## {BADGES[standing.move].capitalize()}",
         escaped(sentence(standing)),
-        f"{old:,} requests of users of the old version and {new:,} of the new one, measured by {standing.workers} workers. "
-        f"{standing.part:.0%} of the stage's {duration(standing.settings.bake_s)} have passed.",
+        f"{_measured(standing)} {standing.part:.0%} of the stage's {duration(standing.settings.bake_s)} have passed.",
     ]
     if rows:
         lines.append(markdown_table([*rows[0]], [[escaped(cell) for cell in row.values()] for row in rows]))
@@ -66,9 +66,15 @@ def render_html(standing: Standing) -> bytes:
         rollout=standing.rollout,
         badge=BADGES[standing.move],
         sentence=sentence(standing),
-        checks=check_rows(standing.checks),
+        measured=_measured(standing),
+        checks=zip(check_rows(standing.checks), (MARKS[check.verdict] for check in standing.checks), strict=True),
         unknown=standing.unknown,
     ).encode()
+
+
+def _measured(standing: Standing) -> str:
+    old, new = standing.requests
+    return f"{count(standing.workers, 'worker')} measured {old:,} requests of users of the old version and {new:,} of users of the new one."
 
 
 def _figure(check: Check, value: float | None) -> str:

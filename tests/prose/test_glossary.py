@@ -29,7 +29,7 @@ JARGON = {
     "superseded": "current, superseded", "watermark": "watermark", "k-core|5-core": "k-core", "non-inferior": "non-inferior",
     "state space": "state space layer", "SS4Rec": "SS4Rec", "NCF": "NCF", "HR(?:@10)?": "HR@10", "NDCG(?:@10)?": "NDCG@10",
     "MRR(?:@10)?": "MRR@10", "S5": "state space layer", "Mamba": "state space layer", "EASE": "EASE", "MF": "MF", "RMSE": "RMSE", "MAE": "MAE",
-    "refits?": "refit",
+    "refits?": "refit", "inverse propensity": "inverse propensity", "doubly robust": "doubly robust",
 }  # fmt: skip
 """Words of the trade, and the row of the glossary that explains each."""
 ABBREVIATION = re.compile(r"(?<![\w.-])[A-Z][A-Z0-9]+s?(?![\w-])")

@@ -22,6 +22,8 @@ CUT = """() => [...document.querySelectorAll("body *")].filter(each => {
     if (menu && menu.getBoundingClientRect().right < 1) return false;  // it is folded away, and a button opens it
     return ["hidden", "clip"].includes(style.overflowX) && each.scrollWidth > each.clientWidth + 1 || box.right < 1;
 }).map(each => each.outerHTML.slice(0, 160))"""
+WIDE_CARDS = """() => innerWidth > 640 ? [] : [...document.querySelectorAll("table.cards")]
+    .filter(each => each.parentElement.scrollWidth > each.parentElement.clientWidth + 1).map(each => each.outerHTML.slice(0, 160))"""
 INTERACTIVE = """() => [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']")].filter(each => {
     const box = each.getBoundingClientRect();
     return box.width && box.height && each.checkVisibility({visibilityProperty: true}) && !each.disabled && each.tabIndex >= 0
@@ -53,6 +55,7 @@ def faults_of(page: Page, context: Any = None) -> list[str]:
     wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     found = [f"{wider} px wider than the screen"] if wider > 0 else []
     found += [f"cut text: {element}" for element in page.evaluate(CUT)]
+    found += [f"a table of cards is wider than the screen: {element}" for element in page.evaluate(WIDE_CARDS)]
     for violation in Axe().run(page, context=context, options=RULES).response["violations"]:
         nodes = [f"{node['html'][:160]} ({' '.join(node['failureSummary'].split())[:200]})" for node in violation["nodes"][:8]]
         found.append(f"{violation['id']}, {len(violation['nodes'])} times: {'; '.join(nodes)}")

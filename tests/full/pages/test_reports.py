@@ -16,10 +16,10 @@ import pytest
 import uvicorn
 from playwright.sync_api import Page
 
-from configs.settings import MonitoringSettings
+from configs.settings import DueSettings, MonitoringSettings
 from infra.storage.local import LocalStore
 from serving.api.app import create_app
-from serving.experiments import read_outcomes, render_html, report_experiment
+from serving.experiments import read_outcomes, render_estimate, render_html, report_experiment
 from tasks.comparison import Failure
 from tasks.comparison import render_html as comparison_page
 from tasks.gate.page import render_html as decision_page
@@ -29,10 +29,16 @@ from tasks.monitoring.evidently_page import draw_columns
 from tasks.monitoring.page import render_drift
 from tasks.replay import replay_results
 from tasks.replay.report import render_html as replay_page
+from tasks.retraining import Facts
+from tasks.retraining import decide as decide_due
+from tasks.retraining.answer import Position
+from tasks.retraining.record import render_answer
+from tasks.rollout.page import render_html as rollout_page
 from tests import synthetic
 from tests.full.conftest import PATIENCE_MS
 from tests.full.pages.accessibility import VIEWS, faults_in_all_views, faults_of
 from tests.serving.demo.conftest import measured
+from tests.serving.experiments.test_off_policy import estimated
 from tests.serving.live import experiment, lived, outcomes_file
 from tests.serving.versions import draw, promote_version, publish, settings_of
 from tests.tasks.comparison.test_report import cell, entry
@@ -43,7 +49,9 @@ from tests.tasks.gate.test_rules import SETTINGS, inputs, ranking
 from tests.tasks.monitoring.test_own_data import SETTINGS as DRIFT
 from tests.tasks.monitoring.test_own_data import WORDS, Data, news
 from tests.tasks.replayed import ended, small_plan, small_settings
-from tests.tasks.stored import small_split
+from tests.tasks.retraining.test_facts import TODAY
+from tests.tasks.rollout.test_watching import Rolling, errors
+from tests.tasks.stored import NAME, small_split
 
 pytestmark = pytest.mark.full
 
@@ -68,12 +76,19 @@ def reports(tmp_path: Path, small_comparison) -> dict[str, bytes]:  # type: igno
     report = report_experiment(tested, exposures, read_outcomes(outcomes_file(outcomes, tmp_path / "outcomes.csv")))
     plan = small_plan(tmp_path)
     ended(plan)
+    rolling = Rolling(tmp_path / "rolling")
+    rolling.report(2, requests=[9500, 500], events=errors(of_new=5, of_old=0), refused="The package torch is missing.")
+    due = decide_due(DueSettings(), Position(None, None), Facts(TODAY, 10, "b"), model_name=NAME, dataset="shop/b", champion=None)
     return {
         "decision": decision_page(decision),
         "drift": render_drift(measured(True), "x.evidently.html"),
         "stable": render_drift(measured(False), None),
         "comparison": comparison_page(compared),
         "experiment": render_html(report),
+        "estimate": render_estimate(estimated(1, 150)),
+        "no-estimate": render_estimate(estimated(1, 40, min_users=200)),
+        "rollout": rollout_page(rolling.standing(120)),
+        "due": render_answer(due, [replace(due, at=TODAY - 86_400, age_s=86_400, new_events=1200)] * 3),
         "replay": replay_page(replay_results(plan, small_settings(tmp_path))),
     }
 
@@ -92,6 +107,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         ("drift/ml-100k/0f9fc2d37b64-3bbd1f9e7b85/20260101T010000000000Z.html", b"<h1>Drift</h1>"),
         ("drift/ml-100k/0f9fc2d37b64-3bbd1f9e7b85/20260101T010000000000Z.json", b'{"verdict": "drifted"}'),
         ("comparisons/mine/report.html", b"<h1>Compared</h1>"),
+        (f"rollouts/{ref.name}/00000002/report.html", b"<h1>Rolling out</h1>"),
+        (f"rollouts/{ref.name}/00000002/report.json", b'{"said": "under way"}'),
+        (f"due/{ref.name}/20260101T010000000000Z.html", b"<h1>Due</h1>"),
+        (f"due/{ref.name}/20260101T010000000000Z.json", b'{"retrain": true}'),
     ):
         store.put_new(key, content)
     with socket.socket() as listening:

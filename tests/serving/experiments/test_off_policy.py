@@ -101,6 +101,7 @@ def test_too_few_data_and_missing_overlap_are_said_instead_of_a_figure() -> None
     assert {row["95 % interval"] for row in estimate_rows(few)} == {"cannot be told"}
     exposures, outcomes = lived(1, 400)
     certain = [replace(each, propensities=None, others=()) for each in exposures]
+    assert 'class="badge better"' in render_estimate(estimated(1, 150)).decode()
     none = report_off_policy("v2", certain, outcomes, AnalysisSettings(min_users=30))
     assert not none.estimates and "Missing overlap" in none.verdict and none.overlap < 0.95
     assert "Missing overlap" in render_estimate(none).decode() and "cannot be told" in render_estimate(none).decode()

@@ -62,5 +62,6 @@ def test_each_answer_is_kept_and_its_page_shows_the_ones_before(tmp_path: Path) 
     assert kept.page is not None
     key = kept.page.removeprefix(store.uri("")).lstrip("/")
     page = store.get(key).decode()
-    assert "2026-01-01" in page and "2026-01-02" in page and "<script>" not in page
+    assert "2026-01-01" in page and "2026-01-02" in page and "<script>" not in page and "UTC UTC" not in page
+    assert "<code>recsys retrain</code>" in page and "`" not in page
     assert is_page(key) and is_page(kept.figures.removeprefix(store.uri("")).lstrip("/"))

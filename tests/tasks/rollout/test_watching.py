@@ -97,6 +97,8 @@ def test_a_worse_version_is_returned_before_the_end_of_the_stage_with_the_reason
     notice = rollout_notice(standing, entry, {"page": "https://host/page"})
     assert notice.event == "recsys.rollout.returned" and "https://host/page" in notice.body and "Not known: " in notice.body
     assert "Returned" in render_markdown(standing) and "5 of 5 users" in sentence(standing)
+    assert f"All users of {NAME} get {rolling.old.version[:16]} again" in sentence(standing)
+    assert "✗ worse" in render_markdown(standing) and "1 worker measured 9,500 requests" in render_markdown(standing)
 
 
 def test_errors_that_both_versions_have_return_nothing(rolling: Rolling) -> None:
