@@ -61,6 +61,8 @@ lint: .venv/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
+	$(BIN)/deptry packages/prefect-runpod --config packages/prefect-runpod/pyproject.toml
+	cd packages/prefect-runpod && $(CURDIR)/$(BIN)/lint-imports
 	$(BIN)/python -m tests.prose.words
 
 # docs: build the site into site/; a broken link or anchor fails. docs-serve: show it while you write. Neither needs the internet.
@@ -132,11 +134,11 @@ clean:
 	rm -rf .venv .recsys .coverage* site
 
 # torch is installed first, with its dependencies. The lock files contain everything else (and none of torch's CUDA packages).
-.venv/core.stamp: requirements/core.txt pyproject.toml
+.venv/core.stamp: requirements/core.txt pyproject.toml packages/prefect-runpod/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c requirements/core.txt torch
 	$(PIP_INSTALL) --no-deps --no-compile -r requirements/core.txt
-	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e packages/prefect-runpod -e .
 	touch $@
 
 .venv/dev.stamp: requirements/dev.txt .venv/core.stamp

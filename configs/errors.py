@@ -20,6 +20,7 @@ __all__ = [
     "OverloadedError",
     "OverwrittenError",
     "RecsysError",
+    "RentError",
     "ReplayError",
     "RequestInvalidError",
     "RequestRefusedError",
@@ -129,6 +130,10 @@ class ChampionMissingError(RecsysError):
 
 class ComparisonError(RecsysError):
     """Runs of a comparison failed, or do not belong together."""
+
+
+class RentError(RecsysError):
+    """RunPod failed or refused a request for a pod, or the account's key is missing."""
 
 
 class ReplayError(RecsysError):

@@ -6,6 +6,8 @@ cd "$(dirname "$0")/.."
 cuda=$(uv pip compile -q pyproject.toml --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
     --override requirements/overrides.txt --no-annotate --no-header |
     sed -n 's/^\(nvidia-[a-z0-9-]*\|cuda-[a-z0-9-]*\|triton\)==.*/--no-emit-package \1/p')
+# packages/prefect-runpod is installed from this repository, beside the project itself.
+cuda="$cuda --no-emit-package prefect-runpod"
 lock() { # lock SET INPUT...
     set=$1
     shift

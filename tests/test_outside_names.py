@@ -15,10 +15,8 @@ from prefect.flows import load_flow_from_entrypoint
 
 from flows.cli.main import main
 from infra.prefect_server import CHAMPION_AGES, DRIFT_DETECTED, DRIFT_WITHOUT_DATA, RETRAINING_DUE, model_resource
-from infra.runpod import RunPodCredentials
-from infra.runpod.launcher import main as launch
-from infra.runpod.order import LAUNCHER
-from infra.runpod.worker import RunPodWorker
+from infra.runpod.project import LAUNCHER
+from prefect_runpod import RunPodCredentials, RunPodWorker
 
 ROOT = Path(__file__).parents[1]
 ENTRYPOINTS = {
@@ -61,7 +59,7 @@ def test_prefect_yaml_has_the_stored_deployments_and_pools() -> None:
 
 
 def test_a_pods_image_has_the_launcher_that_orders_name() -> None:
-    assert LAUNCHER == ("python", "-m", "infra.runpod.launcher") and launch.__module__ == LAUNCHER[-1]
+    assert LAUNCHER == ("python", "-m", "infra.runpod.launcher")
     assert '__name__ == "__main__"' in (ROOT / "infra" / "runpod" / "launcher.py").read_text()
 
 
@@ -69,14 +67,14 @@ def test_an_installation_has_the_command_and_the_worker() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {"recsys": "flows.cli.main:main"} and callable(main)
     assert importlib.util.find_spec("flows.cli.__main__"), "python -m flows.cli"
-    assert project["entry-points"]["prefect.collections"] == {"recsys_runpod": "infra.runpod.worker"}
+    assert project["entry-points"]["prefect.collections"] == {"recsys_runpod": "infra.runpod"}
+    package = tomllib.loads((ROOT / "packages" / "prefect-runpod" / "pyproject.toml").read_text())["project"]
+    assert package["entry-points"]["prefect.collections"] == {"prefect_runpod": "prefect_runpod.worker"}
     assert RunPodWorker.type == "runpod" and RunPodWorker.get_worker_class_from_type("runpod") is RunPodWorker
 
 
 def test_blocks_and_automations_of_a_server_are_found() -> None:
-    assert (
-        RunPodCredentials.get_block_type_slug() == "runpod-credentials" and RunPodCredentials.__module__ == "infra.runpod.block"
-    )
+    assert RunPodCredentials.get_block_type_slug() == "runpod-credentials"
     assert (DRIFT_DETECTED, DRIFT_WITHOUT_DATA) == ("recsys.drift.detected", "recsys.drift.without_data")
     assert (RETRAINING_DUE, CHAMPION_AGES) == ("recsys.retraining.due", "recsys.freshness.ends")
     assert model_resource("m")["prefect.resource.id"] == "recsys.model.m"

@@ -11,7 +11,6 @@ from pydantic import Field, model_validator
 from configs.base import Seed, Settings, Share
 from configs.errors import SettingsError
 from configs.kinds import spec_of
-from configs.runpod import TrainingPlaceSettings
 from configs.settings.data import DataSettings
 from configs.settings.etl import EtlSettings
 from configs.settings.evaluation import EvaluationSettings
@@ -25,6 +24,7 @@ from configs.settings.retention import RetentionSettings
 from configs.settings.store import StoreSettings
 from configs.settings.tracking import TrackingSettings
 from configs.settings.validation import ValidationSettings
+from configs.training_place import TrainingPlaceSettings
 
 __all__ = ["RetrainSettings", "SearchOrigin", "model_option"]
 

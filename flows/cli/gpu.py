@@ -11,7 +11,7 @@ from flows.cli.terminal import current_display
 from infra.progress import stage
 
 if TYPE_CHECKING:
-    from infra.runpod import Rented
+    from prefect_runpod import Rented
 
 __all__ = ["app"]
 

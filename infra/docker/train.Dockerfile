@@ -22,7 +22,7 @@ RUN python -m venv /opt/venv \
 COPY --from=kernels /wheels /wheels
 RUN find /wheels -name '*.whl' -exec /opt/venv/bin/pip install --no-deps {} +
 COPY . .
-RUN /opt/venv/bin/pip install --no-deps --no-build-isolation -e . \
+RUN /opt/venv/bin/pip install --no-deps --no-build-isolation -e packages/prefect-runpod -e . \
     && python infra/docker/strip_environment.py /opt/venv /app
 
 FROM ${BASE} AS train

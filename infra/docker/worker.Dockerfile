@@ -16,7 +16,7 @@ RUN python -m venv /opt/venv \
     && grep -v '^torch==' requirements/worker.txt > /tmp/worker.txt \
     && /opt/venv/bin/pip install --no-deps -r /tmp/worker.txt
 COPY . .
-RUN /opt/venv/bin/pip install --no-deps --no-build-isolation -e . \
+RUN /opt/venv/bin/pip install --no-deps --no-build-isolation -e packages/prefect-runpod -e . \
     && python infra/docker/strip_environment.py /opt/venv /app
 
 FROM ${BASE} AS worker

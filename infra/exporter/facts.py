@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 
 from infra.registry import ModelRegistry
-from infra.runpod import PodCost
 from infra.storage import Store
+from prefect_runpod import PodCost
 
 __all__ = ["Certificate", "Champion", "Disks", "Drift", "Kept", "Runs", "Sample"]
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from configs.errors import SettingsError
-from configs.runpod import RunPodSettings
 from infra.prefect_server.change import Change
 from infra.prefect_server.pod_credentials import TRAINER, TrainerKeys, read_credentials
+from infra.runpod import RunPodSettings
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -40,7 +40,7 @@ def read_secrets(secrets: Mapping[str, str]) -> list[Secret]:
     if url := _secret(secrets, "DISCORD_WEBHOOK_URL"):
         found.append(_discord(url))
     if key := _secret(secrets, "RUNPOD_API_KEY"):
-        from infra.runpod import RunPodCredentials
+        from prefect_runpod import RunPodCredentials
 
         found.append(Secret(RUNPOD, RunPodCredentials, {"api_key": key}))
     if text := _secret(secrets, "AWS_TRAINER_CREDENTIALS"):

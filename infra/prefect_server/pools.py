@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import SettingsError
-from configs.runpod import POOL_TYPE
 from infra.prefect_server.change import Change
 from infra.prefect_server.environment import PoolSettings
+from prefect_runpod import POOL_TYPE
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -60,7 +60,7 @@ def _pool(client: SyncPrefectClient, name: str, description: str, limit: int | N
     from prefect.exceptions import ObjectNotFound
     from prefect.workers.base import BaseWorker
 
-    import infra.runpod.worker  # noqa: F401 - registers its type
+    import prefect_runpod.worker  # noqa: F401 - registers its type
 
     kind = KINDS[name]
     worker = BaseWorker.get_worker_class_from_type(kind)

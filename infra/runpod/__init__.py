@@ -1,9 +1,11 @@
-"""Rented GPUs: the Prefect worker `runpod`, the reconciler of pods and flow runs, and the program that runs inside a pod.
+"""Rented GPUs for this project: its names, settings and advice for the worker of `prefect-runpod`, which rents the pods.
 
-Only `account`, `worker`, `job`, `block` and `prefect_runs` import Prefect. Decisions about a pod are pure functions in `verdict`.
-The client of RunPod's API belongs to `infra.runpod.api`, and what a run does in its pod to `tasks`.
+The distribution in `packages/prefect-runpod` knows nothing of this project. Importing this package tells it.
 """
 
 import lazy_loader
 
+from infra.runpod import project
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+project.introduce()

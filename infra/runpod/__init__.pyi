@@ -1,6 +1,4 @@
-from .account import Rented, rented, sweep
-from .block import RunPodCredentials
-from .cost import PodCost
-from .prefect_runs import account_filter, accounts_in
+from .account import rented, sweep
+from .settings import RunPodSettings
 
-__all__ = ["PodCost", "Rented", "RunPodCredentials", "account_filter", "accounts_in", "rented", "sweep"]
+__all__ = ["RunPodSettings", "rented", "sweep"]

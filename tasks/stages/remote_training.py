@@ -20,11 +20,12 @@ from prefect.states import Cancelling
 
 from configs.errors import SettingsError, StoreError, TrainingError
 from configs.kinds import place_of
-from configs.runpod import POOL_TYPE, RunPodSettings, TrainingPlaceSettings
 from configs.settings import RetrainSettings
+from configs.training_place import TrainingPlaceSettings
 from infra.pages import duration, listed, money
-from infra.runpod import PodCost, account_filter, accounts_in
+from infra.runpod import RunPodSettings
 from infra.storage import Store, open_store
+from prefect_runpod import POOL_TYPE, PodCost, account_filter, accounts_in
 from tasks.datasets import DatasetRef
 from tasks.stages.artifacts import happened
 from tasks.stages.deployment_runs import started_runs, wait_for_end

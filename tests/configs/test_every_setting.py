@@ -18,14 +18,14 @@ from configs.base import MOST_S, Settings
 from configs.errors import SettingsError
 from configs.kinds import registered_kinds
 from configs.loading import load_settings
-from configs.runpod import RunPodSettings
 from configs.serving import ExperimentFile, KeyFile, RuleFile
 from configs.settings import RetrainSettings, SearchOrigin, ValidationSettings
 from configs.studies import ReplaySettings
 from flows.cli.options import models
+from infra.runpod import RunPodSettings
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("configs", "flows", "infra", "models", "serving", "tasks")
+FOLDERS = ("configs", "flows", "infra", "models", "packages/prefect-runpod/prefect_runpod", "serving", "tasks")
 KINDS = [spec.settings for spec in registered_kinds().values()]
 FILES: list[type[BaseModel]] = [*models(), *KINDS, RuleFile, ExperimentFile, KeyFile, RunPodSettings]
 RECORDED = "the whole record goes into the lineage of a version (tasks/gate/publication.py), and `recsys config show` prints it"

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from configs.errors import SettingsError
 from configs.loading import load_settings
 from configs.reachability import is_loopback
-from configs.runpod import RunPodSettings
 from configs.settings import RetrainSettings
+from infra.runpod import RunPodSettings
 
 
 def test_each_setting_is_read_from_its_variable() -> None:

@@ -14,12 +14,12 @@ from pydantic import BaseModel
 from configs import errors
 from configs.annotations import models_in
 from configs.base import Settings
-from configs.runpod import RunPodSettings
 from configs.serving import ExperimentFile, RuleFile
 from configs.settings import RetrainSettings
 from flows.cli.options import models
 from infra.prefect_server.alerts import section_of, wanted_automations
 from infra.prefect_server.environment import AlertSettings
+from infra.runpod import RunPodSettings
 from serving.api.responses import Problem
 from tests.infra.test_production_files import AREAS
 from website.glossary import explained, terms_in

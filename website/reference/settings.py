@@ -14,10 +14,10 @@ from pydantic.fields import FieldInfo
 from configs.annotations import models_in
 from configs.base import Settings
 from configs.kinds import registered_kinds, spec_of
-from configs.runpod import RunPodSettings
 from configs.serving import ExperimentFile, KeyFile, RuleFile
 from configs.settings import RetrainSettings
 from flows.cli.options import MODELS, model_of
+from infra.runpod import RunPodSettings
 from website.reference.markdown import anchor, code, paragraphs, prose, table
 
 __all__ = ["page", "settings_keys"]

@@ -53,6 +53,8 @@ class OtherRoot:
         self.folder = folder
         for name in PACKAGES:
             shutil.copytree(CODE / name, folder / "app" / name, ignore=shutil.ignore_patterns("__pycache__"))
+        worker = Path("packages") / "prefect-runpod" / "prefect_runpod"
+        shutil.copytree(CODE / worker, folder / "app" / worker, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("prefect.yaml", "pyproject.toml"):
             shutil.copy(CODE / name, folder / "app" / name)
         programs = folder / "venv" / "bin"
@@ -62,7 +64,8 @@ class OtherRoot:
         (folder / "venv" / "pyvenv.cfg").write_text(f"home = {interpreter.parent}\ninclude-system-site-packages = false\n")
         own = folder / "venv" / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
         own.mkdir(parents=True)
-        (own / "image.pth").write_text("/app\n/opt/packages\n")  # /app: the editable installation of the Dockerfile
+        # The first two are the editable installations of the Dockerfile.
+        (own / "image.pth").write_text("/app\n/app/packages/prefect-runpod\n/opt/packages\n")
         (programs / "prefect").write_text("#!/opt/venv/bin/python\nfrom prefect.cli import app\n\napp()\n")
         (programs / "prefect").chmod(0o755)
 

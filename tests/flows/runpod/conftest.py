@@ -9,9 +9,10 @@ import pytest
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import WorkPool
 
-from infra.runpod.worker import RunPodWorker
-from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, RunPodDouble
-from tests.flows.runpod.prefect_client import PRICES, with_client
+import infra.runpod  # noqa: F401 - the worker reads this project's settings
+from prefect_runpod import RunPodWorker
+from runpod_double.prefect_client import PRICES, with_client
+from runpod_double.runpod_api import ACCOUNT_KEY, RunPodDouble
 
 
 @pytest.fixture

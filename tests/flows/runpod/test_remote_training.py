@@ -22,15 +22,15 @@ from configs.kinds import registry
 from configs.settings import RetrainSettings, StoreSettings
 from infra.prefect_server import NO_HEARTBEAT
 from infra.registry import file_digests
-from infra.runpod import PodCost
-from infra.runpod.prefect_runs import PrefectRuns
 from infra.storage import open_store
 from models.recommender import EpochReport
+from prefect_runpod import PodCost
+from prefect_runpod.prefect_runs import PrefectRuns
+from runpod_double.prefect_client import a_run, with_client
 from tasks.datasets import DatasetRef
 from tasks.stages import RemoteTraining, Trained, deployment_runs, download_trained, settle_cost, train_by_deployment
 from tasks.tracking import abandon_tracking
 from tasks.training import Candidate, Machine, upload_candidates
-from tests.flows.runpod.prefect_client import a_run, with_client
 
 FORMER_FORMS = Path(__file__).parents[2] / "data" / "forms_with_former_names.json"
 DATASET = DatasetRef("ml-100k", "v1", "datasets/ml-100k/v1", "file:x", 1, 1, 1, 0, 1)

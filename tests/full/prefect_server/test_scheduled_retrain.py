@@ -29,9 +29,9 @@ from infra.local_stack.stack import Running, local_stack
 from infra.prefect_server.pod_credentials import read_credentials
 from infra.registry import ModelRegistry
 from infra.storage import Store, open_store
+from runpod_double.runpod_api import ACCOUNT_KEY, IMAGE, RunPodDouble
 from tests import synthetic
 from tests.doubles.live_prefect import ROOT, Webhook, recsys, wait_until, webhook
-from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, IMAGE, RunPodDouble
 from tests.flows.conftest import QUICK
 
 pytestmark = pytest.mark.full

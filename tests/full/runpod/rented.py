@@ -21,11 +21,12 @@ from typing import Any
 import httpx
 
 from infra.local_stack.stack import local_stack
+from runpod_double.runpod_api import ACCOUNT_KEY, IMAGE, RunPodDouble
 from tests.doubles.runpod.other_root import OtherRoot
-from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, IMAGE, RunPodDouble
 from tests.ports import reserved_port
 
 ROOT = Path(__file__).parents[3]
+PACKAGE = ROOT / "packages" / "prefect-runpod"
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 PRICES = {"NVIDIA L4": 0.44, "NVIDIA A40": 0.8, "NVIDIA H100 PCIe": 3.0}
@@ -73,13 +74,15 @@ class World:
         declared = folder / "installed" / "recsys_of_the_test-1.0.dist-info"
         declared.mkdir(parents=True)
         (declared / "METADATA").write_text("Metadata-Version: 2.1\nName: recsys-of-the-test\nVersion: 1.0\n")
-        (declared / "entry_points.txt").write_text("[prefect.collections]\nrecsys_runpod = infra.runpod.worker\n")
+        (declared / "entry_points.txt").write_text(
+            "[prefect.collections]\nprefect_runpod = prefect_runpod.worker\nrecsys_runpod = infra.runpod\n"
+        )
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "RUNPOD"))} | {
             "PREFECT_HOME": str(folder / "home"),
             "PREFECT_API_URL": self.api,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "NO_PROXY": "127.0.0.1,localhost",
-            "PYTHONPATH": f"{ROOT}:{declared.parent}",
+            "PYTHONPATH": f"{ROOT}:{PACKAGE}:{declared.parent}",
             "RUNPOD_API_BASE_URL": double.url,
             "RUNPOD_API_KEY": ACCOUNT_KEY,
             **database,
@@ -248,7 +251,7 @@ class World:
 @contextmanager
 def a_world(folder: Path, root: OtherRoot | None = None, **options: Any) -> Iterator[World]:
     """Run a Prefect server and the double. Its pods share this machine's files or, with `root`, have only those of that image."""
-    image = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    image = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": f"{ROOT}:{PACKAGE}", "OMP_NUM_THREADS": "1"}
     folder.mkdir(parents=True, exist_ok=True)
     image = image if root is None else root.environment
     with RunPodDouble(folder, image, prices=PRICES, **{"policy": WIDE, **options}) as double, _database() as database:

@@ -9,7 +9,7 @@ from itertools import count
 
 import pytest
 
-from tests.doubles.runpod.faults import BrokenConnectionError, Faults, problem
+from runpod_double.faults import BrokenConnectionError, Faults, problem
 from tests.full.runpod.rented import FINAL, World, a_world, wait_until
 from tests.volume import volume
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.doubles.runpod.faults import BrokenConnectionError, Fault
+from runpod_double.faults import BrokenConnectionError, Fault
 from tests.full.runpod.rented import PRICES, World, a_world, wait_until
 
 pytestmark = pytest.mark.full

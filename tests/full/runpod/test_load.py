@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.runpod.provision import CATALOGUE_S
+from prefect_runpod.pods.provision import CATALOGUE_S
 from tests.full.runpod.rented import a_world, wait_until
 
 pytestmark = pytest.mark.full

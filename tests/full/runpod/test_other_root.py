@@ -17,9 +17,9 @@ from infra.prefect_server.deployments import deployment_defined, read_prefect_fi
 from infra.prefect_server.pools import GPU_POOL
 from infra.registry import ModelRegistry
 from infra.storage import open_store
+from runpod_double.runpod_api import ACCOUNT_KEY, IMAGE
 from tests.doubles.moto_s3 import moto_s3
 from tests.doubles.runpod.other_root import CODE, OtherRoot
-from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, IMAGE
 from tests.full.prefect_server.test_prefect_server import settings_of
 from tests.full.runpod.rented import a_world, wait_until
 

@@ -12,7 +12,7 @@ import yaml
 from configs.settings import RetrainSettings
 from infra.registry import ModelRegistry
 from infra.storage import open_store
-from tests.doubles.runpod.runpod_api import IMAGE
+from runpod_double.runpod_api import IMAGE
 from tests.full.prefect_server.test_prefect_server import RECSYS, settings_of
 from tests.full.runpod.rented import World, a_world, wait_until
 
