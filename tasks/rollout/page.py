@@ -22,7 +22,7 @@ def sentence(standing: Standing) -> str:
     stage = f"stage {rollout.stage + 1} of {len(rollout.stages)}"
     new, old, why = short_version(entry.version), short_version(rollout.old), standing.why.removesuffix(".")
     if standing.move == "return":
-        return f"All users of {entry.name} get {old} again, and none gets {new} ({stage}): {why}."
+        return f"{entry.name} returns from {new} to {old} for all users ({stage}): {why}."
     return f"{entry.name} {new} serves {rollout.share_at(standing.now):.0%} of the users instead of {old} ({stage}): {why}."
 
 

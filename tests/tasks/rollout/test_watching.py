@@ -97,7 +97,7 @@ def test_a_worse_version_is_returned_before_the_end_of_the_stage_with_the_reason
     notice = rollout_notice(standing, entry, {"page": "https://host/page"})
     assert notice.event == "recsys.rollout.returned" and "https://host/page" in notice.body and "Not known: " in notice.body
     assert "Returned" in render_markdown(standing) and "5 of 5 users" in sentence(standing)
-    assert f"All users of {NAME} get {rolling.old.version[:16]} again" in sentence(standing)
+    assert f"to {rolling.old.version[:16]} for all users (stage 1 of 3)" in sentence(standing)
     assert "✗ worse" in render_markdown(standing) and "1 worker measured 9,500 requests" in render_markdown(standing)
 
 
