@@ -12,6 +12,7 @@ of documents, by default docs/benchmarks.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import re
 import statistics
@@ -167,12 +168,6 @@ def _mean(value: dict[str, float | None]) -> str:
     return f"{value['mean']:.4f}" + (f" ± {value['sd']:.4f}" if value["sd"] is not None else "")
 
 
-def _quality(result: Result) -> str:
-    from benchmarks.ranking.quality import render
-
-    return render(result)
-
-
 def _ss4rec_quality(result: Result) -> str:
     head = [
         "protocol",
@@ -213,47 +208,11 @@ def _search(result: Result) -> str:
     return markdown_table(["search", "best trial"], rows)
 
 
-def _kernels(result: Result) -> str:
-    from benchmarks.training.kernels import render
-
-    return render(result)
-
-
-def _replicas(result: Result) -> str:
-    from benchmarks.training.replicas import render
-
-    return render(result)
-
-
-def _baselines(result: Result) -> str:
-    from benchmarks.ranking.baselines import render
-
-    return render(result)
-
-
-def _classics(result: Result) -> str:
-    from benchmarks.ranking.classics import render
-
-    return render(result)
-
-
-def _ratings(result: Result) -> str:
-    from benchmarks.ranking.ratings import render
-
-    return render(result)
-
-
 def _audit(result: Result) -> str:
     from benchmarks.ranking.audit import render
     from tasks.evaluation.protocol_audit import AuditRow
 
     return render([AuditRow(**row) for row in result["rows"]])
-
-
-def _gate(result: Result) -> str:
-    from benchmarks.pipeline.gate import render
-
-    return render(result)
 
 
 def _gate_retrainings(result: Result) -> str:
@@ -262,134 +221,73 @@ def _gate_retrainings(result: Result) -> str:
     return render_years(result)
 
 
-def _gate_years(result: Result) -> str:
-    from benchmarks.pipeline.gate_years import render
-
-    return render(result)
-
-
-def _replay(result: Result) -> str:
-    from benchmarks.pipeline.replay import render
-
-    return render(result)
-
-
-def _drift(result: Result) -> str:
-    from benchmarks.pipeline.drift import render
-
-    return render(result)
-
-
-def _drift_power(result: Result) -> str:
-    from benchmarks.pipeline.drift_power import render
-
-    return render(result)
-
-
-def _etl(result: Result) -> str:
-    from benchmarks.pipeline.etl import render
-
-    return render(result)
-
-
-def _busy_machine(result: Result) -> str:
-    from benchmarks.pipeline.busy_machine import render
-
-    return render(result)
-
-
-def _text_ids(result: Result) -> str:
-    from benchmarks.pipeline.text_ids import render
-
-    return render(result)
-
-
-def _export(result: Result) -> str:
-    from benchmarks.pipeline.export import render
-
-    return render(result)
-
-
-def _rules(result: Result) -> str:
-    from benchmarks.serving.rules import render
-
-    return render(result)
-
-
 def _bodies(result: Result) -> str:
     from benchmarks.serving.bodies import render
 
     return render(result | {"worst": result["worst"][:5]})
 
 
-def _general_serving(result: Result) -> str:
-    from benchmarks.serving.general import render
+def rendered_by(module: str) -> Callable[[Result], str]:
+    """Return a function that renders a result with a benchmark's own `render`. The benchmark is imported when it is called."""
 
-    return render(result)
+    def render(result: Result) -> str:
+        text: str = importlib.import_module(module).render(result)
+        return text
 
-
-def _first_calls(result: Result) -> str:
-    from benchmarks.serving.first_calls import render
-
-    return render(result)
-
-
-def _experiments(result: Result) -> str:
-    from benchmarks.serving.experiments import render
-
-    return render(result)
-
-
-def _rollouts(result: Result) -> str:
-    from benchmarks.serving.rollouts import render
-
-    return render(result)
-
-
-def _peeking(result: Result) -> str:
-    from benchmarks.pipeline.peeking import render
-
-    return render(result)
+    return render
 
 
 TABLES: dict[str, Table] = {
     "newcomer": Table("newcomer.json", "python -m benchmarks.newcomer", newcomer),
-    "quality": Table("quality.json", "python -m benchmarks.ranking.quality", _quality),
+    "quality": Table("quality.json", "python -m benchmarks.ranking.quality", rendered_by("benchmarks.ranking.quality")),
     "headline": Table("ss4rec_quality.json", "python -m benchmarks.ranking.ss4rec_quality", _headline),
     "ss4rec-quality": Table("ss4rec_quality.json", "python -m benchmarks.ranking.ss4rec_quality", _ss4rec_quality),
-    "baselines": Table("baselines.json", "python -m benchmarks.ranking.baselines", _baselines),
-    "classics": Table("classics.json", "python -m benchmarks.ranking.classics", _classics),
-    "ratings": Table("ratings.json", "python -m benchmarks.ranking.ratings", _ratings),
+    "baselines": Table("baselines.json", "python -m benchmarks.ranking.baselines", rendered_by("benchmarks.ranking.baselines")),
+    "classics": Table("classics.json", "python -m benchmarks.ranking.classics", rendered_by("benchmarks.ranking.classics")),
+    "ratings": Table("ratings.json", "python -m benchmarks.ranking.ratings", rendered_by("benchmarks.ranking.ratings")),
     "search": Table("search.json", "python -m benchmarks.ranking.search", _search),
     "speed": Table("speed.json", "python -m benchmarks.training.speed", speed),
-    "replicas": Table("replicas.json", "python -m benchmarks.training.replicas", _replicas),
+    "replicas": Table("replicas.json", "python -m benchmarks.training.replicas", rendered_by("benchmarks.training.replicas")),
     "cpu-speed": Table("cpu_speed.json", "python -m benchmarks.training.cpu_speed", cpu_speed),
     "scale": Table("scale.json", "python -m benchmarks.training.scale", scale),
-    "etl": Table("etl.json", "python -m benchmarks.pipeline.etl", _etl),
+    "etl": Table("etl.json", "python -m benchmarks.pipeline.etl", rendered_by("benchmarks.pipeline.etl")),
     "etl-movielens": Table("etl_releases.json", "python -m benchmarks.pipeline.etl --sizes", etl_movielens),
-    "text-ids": Table("text_ids.json", "python -m benchmarks.pipeline.text_ids", _text_ids),
-    "export": Table("export.json", "python -m benchmarks.pipeline.export", _export),
+    "text-ids": Table("text_ids.json", "python -m benchmarks.pipeline.text_ids", rendered_by("benchmarks.pipeline.text_ids")),
+    "export": Table("export.json", "python -m benchmarks.pipeline.export", rendered_by("benchmarks.pipeline.export")),
     "audit": Table("audit.json", "python -m benchmarks.ranking.audit", _audit),
-    "gate": Table("gate.json", "python -m benchmarks.pipeline.gate", _gate),
+    "gate": Table("gate.json", "python -m benchmarks.pipeline.gate", rendered_by("benchmarks.pipeline.gate")),
     "gate-retrainings": Table("gate.json", "python -m benchmarks.pipeline.gate", _gate_retrainings),
-    "gate-years": Table("gate_years.json", "python -m benchmarks.pipeline.gate_years", _gate_years),
-    "drift": Table("drift.json", "python -m benchmarks.pipeline.drift", _drift),
-    "drift-power": Table("drift_power.json", "python -m benchmarks.pipeline.drift_power", _drift_power),
-    "busy-machine": Table("busy_machine.json", "python -m benchmarks.pipeline.busy_machine", _busy_machine),
+    "gate-years": Table(
+        "gate_years.json", "python -m benchmarks.pipeline.gate_years", rendered_by("benchmarks.pipeline.gate_years")
+    ),
+    "drift": Table("drift.json", "python -m benchmarks.pipeline.drift", rendered_by("benchmarks.pipeline.drift")),
+    "drift-power": Table(
+        "drift_power.json", "python -m benchmarks.pipeline.drift_power", rendered_by("benchmarks.pipeline.drift_power")
+    ),
+    "busy-machine": Table(
+        "busy_machine.json", "python -m benchmarks.pipeline.busy_machine", rendered_by("benchmarks.pipeline.busy_machine")
+    ),
     "rollback": Table("rollback.json", "python -m benchmarks.pipeline.rollback", rollback),
-    "replay": Table("replay.json", "python -m benchmarks.pipeline.replay", _replay),
+    "replay": Table("replay.json", "python -m benchmarks.pipeline.replay", rendered_by("benchmarks.pipeline.replay")),
     "increment": Table("increment.json", "python -m benchmarks.pipeline.increment", increment),
     "serving": Table("serving.json", "python -m benchmarks.serving.load", serving),
     "serving-mixed": Table("serving_mixed.json", "python -m benchmarks.serving.mixed", serving_mixed),
-    "kernels": Table("kernels.json", "python -m benchmarks.training.kernels", _kernels),
+    "kernels": Table("kernels.json", "python -m benchmarks.training.kernels", rendered_by("benchmarks.training.kernels")),
     "parity": Table("parity.json", "python -m benchmarks.training.parity", parity),
-    "general-serving": Table("general_serving.json", "python -m benchmarks.serving.general", _general_serving),
-    "rules": Table("rules.json", "python -m benchmarks.serving.rules", _rules),
+    "general-serving": Table(
+        "general_serving.json", "python -m benchmarks.serving.general", rendered_by("benchmarks.serving.general")
+    ),
+    "rules": Table("rules.json", "python -m benchmarks.serving.rules", rendered_by("benchmarks.serving.rules")),
     "bodies": Table("bodies.json", "python -m benchmarks.serving.bodies", _bodies),
-    "first-calls": Table("first_calls.json", "python -m benchmarks.serving.first_calls", _first_calls),
-    "rollouts": Table("rollouts.json", "python -m benchmarks.serving.rollouts", _rollouts),
-    "experiments": Table("experiments.json", "python -m benchmarks.serving.experiments", _experiments),
-    "peeking": Table("peeking.json", "python -m benchmarks.pipeline.peeking", _peeking),
+    "first-calls": Table(
+        "first_calls.json", "python -m benchmarks.serving.first_calls", rendered_by("benchmarks.serving.first_calls")
+    ),
+    "framework": Table("framework.json", "python -m benchmarks.serving.framework", rendered_by("benchmarks.serving.framework")),
+    "rollouts": Table("rollouts.json", "python -m benchmarks.serving.rollouts", rendered_by("benchmarks.serving.rollouts")),
+    "experiments": Table(
+        "experiments.json", "python -m benchmarks.serving.experiments", rendered_by("benchmarks.serving.experiments")
+    ),
+    "peeking": Table("peeking.json", "python -m benchmarks.pipeline.peeking", rendered_by("benchmarks.pipeline.peeking")),
     "parity-cpu": Table("parity_cpu.json", "python -m benchmarks.training.parity --device cpu", parity),
 }
 

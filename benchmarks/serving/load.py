@@ -117,7 +117,7 @@ def main() -> None:
         settings = _settings(base, state={"local_mb": 4000})
         with running(settings, log=root / "server.log") as process:
             few = min(given.users, 20_000)
-            _fill_by_events(settings.port, people, few)
+            fill_by_events(settings.port, people, few)
             load.users = few
             for kind in ("state", "events"):
                 rows.append(
@@ -223,7 +223,7 @@ def _settings(base: dict[str, Any], **options: Any) -> ServingSettings:
     return ServingSettings.model_validate(base | {"port": free_port()} | options)
 
 
-def _fill_by_events(port: int, people: list[Any], users: int) -> None:
+def fill_by_events(port: int, people: list[Any], users: int) -> None:
     waiting: list[dict[str, int]] = []
     for user in range(users):
         person = people[user % len(people)]

@@ -1,12 +1,12 @@
-"""Three reference servers that re-read a user's history for each request: `python -m benchmarks.serving.plain serve`.
+"""Reference servers: `python -m benchmarks.serving.plain serve`. Three re-read a user's history for each request.
 
 `reencode` is this product's server with its kernels and batches, but it never finds a stored state. `torch` is a typical
 implementation: FastAPI, the torch model's own pass over the full history in memory, and torch.topk, in the server's threads.
 `sasrec` does the same with RecBole's SASRec, its default layers and width and the latest 50 events, as a typical transformer
-server would.
+server would. `canned` returns the same answer each time, so it shows what the framework itself takes.
 
-`benchmarks.serving.load` starts them and sets RECSYS_PLAIN (which of them), RECSYS_PLAIN_FOLDER (the model's files) and
-RECSYS_PLAIN_USERS (the number of users with a history).
+`benchmarks.serving.load` and `benchmarks.serving.framework` start them. They set RECSYS_PLAIN (which of them), RECSYS_PLAIN_FOLDER (the
+model's files) and RECSYS_PLAIN_USERS (the number of users with a history).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from models.recommender import IntArray
 
 KIND = "RECSYS_PLAIN"
-APPLICATIONS = {"reencode": "reencoding", "torch": "plain", "sasrec": "sasrec"}
+APPLICATIONS = {"reencode": "reencoding", "torch": "plain", "sasrec": "sasrec", "canned": "canned"}
 
 
 class Asked(BaseModel):
@@ -106,6 +106,23 @@ def sasrec() -> Any:
         return model.full_sort_predict(asked)[0, 1:]  # type: ignore[no-any-return]
 
     return _application(catalogue, scores)
+
+
+def canned() -> Any:
+    """Return the application with the canned answer."""
+    from fastapi import FastAPI
+
+    app = FastAPI()
+
+    @app.get("/readyz")
+    async def readyz() -> dict[str, str]:
+        return {"status": "ready"}
+
+    @app.post("/v1/recommendations")
+    async def recommend(body: Asked) -> dict[str, Any]:
+        return {"items": [{"item_id": item, "score": 1.5} for item in range(body.k)]}
+
+    return app
 
 
 def _application(catalogue: IntArray, scores: Callable[[int, History], torch.Tensor]) -> Any:

@@ -19,6 +19,7 @@ from serving.access import Keys, needs_key
 from serving.api import browser, monitoring, routes, user_routes
 from serving.api.bodies import Bodies
 from serving.api.connections import CONNECTIONS, Connections
+from serving.api.direct import DirectRoutes
 from serving.api.documents import RESPONSES, Known, describe
 from serving.api.logs import RequestLog, configure_logging
 from serving.api.middleware import RequestMiddleware
@@ -75,6 +76,7 @@ class ServingApp(FastAPI):
             lifespan=_lifespan,
             exception_handlers=HANDLERS,
             responses=RESPONSES,
+            telemetry={"tracing": False, "metrics": False, "logs": False},  # to look whether it is on takes time at each request
         )
         self.state.worker, self.state.log = worker, log
         self.state.bodies = Bodies(worker.settings.limits, worker.metrics.held_bytes)
@@ -91,7 +93,7 @@ class ServingApp(FastAPI):
         `add_middleware` would put it inside the layer that answers after a defect. Those answers need a request id, too.
         """
         worker: ServingWorker = self.state.worker
-        stack = super().build_middleware_stack()
+        stack = DirectRoutes(self, super().build_middleware_stack(), routes.busy_routes())
         keys = None if worker.keys is None else worker.keys.current
         asked = RequestMiddleware(
             stack, worker.settings, bodies=self.state.bodies, metrics=worker.metrics, log=self.state.log, keys=keys

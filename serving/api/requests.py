@@ -31,6 +31,7 @@ EXCLUDED = 10_000  # items that a request may leave out
 MOST = 2**63 - 1  # the largest whole number
 LARGEST_VALUE = 1e12  # of an outcome, so that a sum of them stays exact enough
 KEYS = 20  # of one object; more than any has
+NONE: Any = ()  # the default of a list: pydantic would copy an empty list for each request, which takes longer than to read the body
 
 
 class Whole:
@@ -115,16 +116,21 @@ class RecommendationRequest(_In):
         description="Time of the request; defaults to now. Later events are ignored. If it is far from the server's clock, the "
         "request is hypothetical and does not count as an exposure of an experiment.",
     )
-    genres: list[Genre] = Field(fail_fast=True, default=[], max_length=50, description="Only items with any of these.")
+    genres: list[Genre] = Field(fail_fast=True, default=NONE, max_length=50, description="Only items with any of these.")
     year_from: Year | None = None
     year_to: Year | None = None
-    exclude: list[AnyItemId] = Field(fail_fast=True, default=[], max_length=EXCLUDED, description="Items to leave out.")
-    likes: list[Genre] = Field(fail_fast=True, default=[], max_length=50, description="Genres that a new user likes.")
+    exclude: list[AnyItemId] = Field(fail_fast=True, default=NONE, max_length=EXCLUDED, description="Items to leave out.")
+    likes: list[Genre] = Field(fail_fast=True, default=NONE, max_length=50, description="Genres that a new user likes.")
     attributes: Attributes = Field(
-        default={},
+        default_factory=dict,
+        json_schema_extra={"default": {}},
         description="Only items that have these attributes: any of the listed categories, or the least and the greatest number.",
     )
-    like_attributes: Attributes = Field(default={}, description="Attributes that a new user likes, written in the same way.")
+    like_attributes: Attributes = Field(
+        default_factory=dict,
+        json_schema_extra={"default": {}},
+        description="Attributes that a new user likes, written in the same way.",
+    )
     version: Version | None = Field(default=None, description="A served version that replaces the user's own.")
     explain: bool = Field(
         default=False,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from configs.errors import RequestInvalidError, RequestRefusedError
@@ -36,7 +37,17 @@ from serving.engine import Filters, HistoryEvent, NewEvent, RecommendJob, Reques
 from serving.state import key_of
 from serving.worker import ServingWorker
 
-__all__ = ["UserInPath", "Worker", "ids_of", "refuse_future_times", "refuse_more_than", "router", "utc_now", "worker_of"]
+__all__ = [
+    "UserInPath",
+    "Worker",
+    "busy_routes",
+    "ids_of",
+    "refuse_future_times",
+    "refuse_more_than",
+    "router",
+    "utc_now",
+    "worker_of",
+]
 
 router = APIRouter(route_class=BoundedRoute)
 
@@ -176,6 +187,11 @@ async def models(worker: Worker) -> Response:
             rollout=RolloutOut.of(follower.underway, time.time()) if follower.underway is not None else None,
         )
     )
+
+
+def busy_routes() -> list[APIRoute]:
+    """Return the routes that every page of a client asks, for which the framework's share of the time counts."""
+    return [route for route in router.routes if isinstance(route, APIRoute) and route.endpoint in (recommend, events)]
 
 
 def ids_of(worker: ServingWorker) -> TeamIds:

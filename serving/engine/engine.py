@@ -64,7 +64,7 @@ class Engine:
     """Computes answers. `rules` is called for each batch, so a changed rules file takes effect.
 
     `observe` is called with a version, the jobs that it answered and its answers to them, both by place, and the seconds of CPU time
-    that it took for all of them.
+    that the thread took for all of them.
     """
 
     def __init__(
@@ -101,9 +101,9 @@ class Engine:
                 else:
                     requests.setdefault(model, {})[place] = job
         for model, own in requests.items():
-            before = time.process_time()
+            before = time.thread_time()
             answered = _guarded(own, partial(self._recommend, own, model, rules))
-            _attempt(partial(self.observe, model.version, own, answered, time.process_time() - before))  # it costs no answer
+            _attempt(partial(self.observe, model.version, own, answered, time.thread_time() - before))  # it costs no answer
             results |= answered
         return [results[place] for place in range(len(jobs))]
 

@@ -64,6 +64,7 @@ NOT_RUN = {
     "ranking.ss4rec_quality": "It trains models.",
     "serving.bodies": "It starts a server and sends it hundreds of large bodies.",
     "serving.first_calls": "It starts a server and a Redis.",
+    "serving.framework": "It starts servers and a Redis, and needs wrk.",
     "serving.general": "It starts servers and a Redis: tests/full/serving/test_general_benchmark.py runs it.",
     "serving.load": "It starts nine servers and a Redis, and needs wrk.",
     "serving.mixed": "It starts servers and a Redis: tests/full/serving/test_serve_command.py runs its load.",
@@ -116,6 +117,7 @@ def test_every_command_explains_itself(command: str, monkeypatch: pytest.MonkeyP
         (["serving.first_calls"], "redis-server is not installed"),
         (["serving.general"], "redis-server is not installed"),
         (["serving.load"], "wrk is not installed"),
+        (["serving.framework"], "wrk is not installed"),
         (["serving.mixed"], "redis-server is not installed"),
     ],
 )
@@ -151,7 +153,7 @@ def test_a_reference_server_says_which_variable_chooses_it(
     with pytest.raises(SystemExit) as ended:
         run(monkeypatch, "serving.plain", "serve")
     said = capsys.readouterr().err
-    assert ended.value.code == 2 and "the variable RECSYS_PLAIN must be reencode, torch, sasrec; it is 'flask'" in said
+    assert ended.value.code == 2 and "the variable RECSYS_PLAIN must be reencode, torch, sasrec, canned; it is 'flask'" in said
 
 
 def test_parity_on_the_cpu_is_within_its_bounds_and_writes_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
