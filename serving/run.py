@@ -24,6 +24,8 @@ OTHER_FILES = 512  # that a worker has open besides its connections
 def serve(settings: ServingSettings) -> None:
     """Serve until SIGTERM or SIGINT. Requests in progress are still answered, for at most `shutdown_s`.
 
+    After SIGTERM the server drains first, for `drain_s`.
+
     Raises:
         SettingsError: If others could reach the server without a key, or if the file of keys is invalid.
     """
@@ -32,11 +34,10 @@ def serve(settings: ServingSettings) -> None:
     refuse_open(settings)
     if settings.workers == 1:
         gc.disable()  # imports make no garbage, and looking for it takes a tenth of the start. `from_environment` enables it again.
-    import uvicorn
-
     # BLAS threads would wait for each other on cores that other workers use.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    from serving import supervisor
     from serving.api import SETTINGS
 
     os.environ[SETTINGS] = as_json(settings)
@@ -44,11 +45,8 @@ def serve(settings: ServingSettings) -> None:
     metrics = tempfile.mkdtemp(prefix="recsys-metrics-") if settings.workers > 1 else None
     if metrics is not None:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
-        from serving.supervisor import notice_dead_workers
-
-        notice_dead_workers()
     try:
-        uvicorn.run(
+        supervisor.run_server(
             "serving.api.app:from_environment",
             factory=True,
             host=settings.host,
@@ -57,6 +55,7 @@ def serve(settings: ServingSettings) -> None:
             access_log=False,
             log_config=None,
             timeout_graceful_shutdown=settings.shutdown_s,
+            timeout_keep_alive=settings.limits.idle_s,
             timeout_worker_healthcheck=HEALTHCHECK_S,
             server_header=False,
             date_header=False,

@@ -1,16 +1,21 @@
-"""The processes that uvicorn's supervisor starts and watches."""
+"""Runs uvicorn in this process, or in worker processes that a supervisor starts and watches."""
 
 from __future__ import annotations
 
+import sys
 from socket import socket
+from typing import Any
 
+from uvicorn.config import STARTUP_FAILURE, Config
+from uvicorn.server import Server
 from uvicorn.supervisors import multiprocess
 
 from infra.lifeline import end_with_parent
+from serving.stopping import DrainingServer
 
-__all__ = ["WorkerProcess", "notice_dead_workers"]
+__all__ = ["WorkerProcess", "run_server"]
 
-GRACE_S = 60.0  # for requests in progress (`shutdown_s`), and for events that Redis has not got yet
+GRACE_S = 60.0  # for the drain and requests in progress (`drain_s`, `shutdown_s`), and for events that Redis has not got yet
 
 
 class WorkerProcess(multiprocess.Process):
@@ -29,7 +34,39 @@ class WorkerProcess(multiprocess.Process):
         super().start()
         self.child_conn.close()  # the worker has its own copy by now
 
+    @property
+    def server(self) -> Server:
+        if self._server is None:
+            self._server = DrainingServer(self.config)
+        return self._server
 
-def notice_dead_workers() -> None:
-    """Let uvicorn's supervisor start `WorkerProcess` processes. It has no setting for this."""
-    multiprocess.Process = WorkerProcess  # type: ignore[misc]
+
+class Supervisor(multiprocess.Multiprocess):
+    """Uvicorn's supervisor. It gives its listening sockets up when it stops, so that they close with the last worker."""
+
+    def terminate_all(self) -> None:
+        super().terminate_all()
+        for listener in self.sockets:
+            listener.close()
+
+
+def run_server(app: str, **options: Any) -> None:
+    """Serve until a signal, as `uvicorn.run` does, but with a server that drains.
+
+    Args:
+        app: Where the factory of the application is, as `module:name`.
+        options: Those of `uvicorn.Config`.
+    """
+    config = Config(app, **options)
+    if config.workers > 1:
+        multiprocess.Process = WorkerProcess  # type: ignore[misc]  # uvicorn has no setting for this
+        config.load_app()
+        Supervisor(config, [config.bind_socket()]).run()
+        return
+    server = DrainingServer(config)
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        return
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)

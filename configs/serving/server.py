@@ -88,6 +88,9 @@ class LimitSettings(Settings):
     """Maximum number of open connections in each worker. A further client takes the place of the connection that has been idle for
     longest. If none is idle, it gets 503. Keep it above `queue`, so that requests are rejected before connections, and health checks
     still get through."""
+    idle_s: int = Field(default=75, ge=1)
+    """Seconds for which a connection stays open without a request. Keep it above the time for which your proxy or load balancer keeps
+    idle connections: if the server closes one at the moment at which a request is sent on it, the request is lost."""
     history: int = Field(default=10_000, ge=1)
     """Maximum number of events in a history that is sent with a request."""
     events: int = Field(default=1000, ge=1)
@@ -182,7 +185,11 @@ class ServingSettings(Settings):
     work_dir: Path = Path(".recsys/serving")
     """Folder for downloaded model versions."""
     shutdown_s: int = Field(default=20, ge=1)
-    """Seconds that requests in progress may take to finish after SIGTERM."""
+    """Seconds that requests in progress may take to finish when the server stops."""
+    drain_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Seconds for which the server goes on answering after SIGTERM before it stops. Meanwhile `/readyz` answers 503, and each response
+    closes its connection. Set it to more than your proxy or load balancer needs to notice and to close idle connections; then an update
+    loses no request. SIGINT (Ctrl+C) stops the server without this wait."""
     log_requests: bool = True
     """Write one JSON line per request to standard error."""
     rules: Path | None = None

@@ -95,11 +95,14 @@ def localised(service: Service, layout: Layout) -> Service:
             environment[key.removesuffix("_HOST") + "_PORT"] = str(layout.ports[value])
         elif key.endswith("_PORT") and value == str(service.port):
             environment[key] = str(layout.ports[service.name])
+    written = {inside: layout.folder / "files" / service.name / source.name for inside, source in service.files.items()}
     for inside, source in service.files.items():
-        written = layout.folder / "files" / service.name / source.name
-        written.parent.mkdir(parents=True, exist_ok=True)
-        written.write_text(_of_file(source.read_text(encoding="utf-8"), service, layout), encoding="utf-8")
-        command = [str(written) if argument == inside else argument for argument in command]
+        content = _of_file(source.read_text(encoding="utf-8"), service, layout)
+        for other, place in written.items():
+            content = content.replace(f"include {other};", f"include {place};")
+        written[inside].parent.mkdir(parents=True, exist_ok=True)
+        written[inside].write_text(content, encoding="utf-8")
+    command = [str(written.get(argument, argument)) for argument in command]
     return Service(**{**vars(service), "command": _program(command), "environment": environment})
 
 

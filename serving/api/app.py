@@ -18,7 +18,7 @@ from configs.serving import ServingSettings
 from serving.access import Keys, needs_key
 from serving.api import browser, monitoring, routes, user_routes
 from serving.api.bodies import Bodies
-from serving.api.connections import CONNECTIONS, Connections
+from serving.api.connections import Connections
 from serving.api.direct import DirectRoutes
 from serving.api.documents import RESPONSES, Known, describe
 from serving.api.logs import RequestLog, configure_logging
@@ -27,6 +27,7 @@ from serving.api.problems import HANDLERS
 from serving.engine import ServedModel
 from serving.experiments import ExposureSink
 from serving.pages import StoredPages
+from serving.stopping import DRAINED
 from serving.worker import ServingWorker
 
 __all__ = ["SETTINGS", "ServingApp", "create_app", "from_environment"]
@@ -80,6 +81,7 @@ class ServingApp(FastAPI):
         )
         self.state.worker, self.state.log = worker, log
         self.state.bodies = Bodies(worker.settings.limits, worker.metrics.held_bytes)
+        self.state.connections = Connections(worker.settings.limits, worker.metrics, worker.settings.drain_s)
         self.state.pages = StoredPages(worker.store)
         self._described: tuple[Known, bool] | None = None
         self.include_router(routes.router)
@@ -127,14 +129,14 @@ def _known(model: ServedModel) -> Known:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    """Start and stop the worker. Yields what `BoundedProtocol` needs."""
+    """Start and stop the worker. Yields what `BoundedProtocol` and `DrainingServer` need."""
     worker: ServingWorker = app.state.worker
-    connections = Connections(worker.settings.limits, worker.metrics)
+    connections: Connections = app.state.connections
     await asyncio.to_thread(worker.start)
     worker.batcher.start()
     connections.start()
     try:
-        yield {CONNECTIONS: connections}
+        yield {DRAINED: connections}
     finally:
         connections.close()
         worker.batcher.close()

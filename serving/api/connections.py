@@ -15,10 +15,10 @@ from configs.serving import LimitSettings
 from serving.api.bodies import OVERDUE
 from serving.api.problems import RETRY_SOON, problem
 from serving.metrics import Metrics
+from serving.stopping import DRAINED
 
-__all__ = ["CONNECTIONS", "BoundedProtocol", "Connections"]
+__all__ = ["BoundedProtocol", "Connections"]
 
-CONNECTIONS = "connections"  # key in the lifespan's state
 SWEEP_S = 0.5
 PIECE = 16 << 10  # bytes that are parsed before the bounds are checked
 PIPELINED = 8  # requests that one connection may send ahead of the answers
@@ -27,8 +27,9 @@ PIPELINED = 8  # requests that one connection may send ahead of the answers
 class Connections:
     """The connections of a worker. Looks for those that are late, twice a second after `start`: a timer per request costs more."""
 
-    def __init__(self, limits: LimitSettings, metrics: Metrics) -> None:
-        self.limits, self.metrics = limits, metrics
+    def __init__(self, limits: LimitSettings, metrics: Metrics, drain_s: float = 0.0) -> None:
+        self.limits, self.metrics, self.drain_s = limits, metrics, drain_s
+        self.draining = False  # the server stops soon: each response closes its connection
         self.all: dict[BoundedProtocol, None] = {}
         self.idle: dict[BoundedProtocol, None] = {}  # without a request in progress, the longest idle first
         self._timer: asyncio.TimerHandle | None = None
@@ -39,6 +40,9 @@ class Connections:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    def drain(self) -> None:
+        self.draining = True
 
     def admit(self, connection: BoundedProtocol) -> bool:
         """Add a connection. If there are too many, the longest idle one is closed. Return False if none is idle."""
@@ -66,7 +70,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._all: Connections = app_state[CONNECTIONS]
+        self._all: Connections = app_state[DRAINED]
         self._limits = self._all.limits
         self._refused = False  # what the client still sends is ignored
         self._asked = False  # the client has sent something
@@ -123,6 +127,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_headers, self._in_body = False, True
         self._all.idle.pop(self, None)
         super().on_headers_complete()
+        if self._all.draining and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._body += len(body)

@@ -27,7 +27,10 @@ async def readyz(request: Request, worker: Worker) -> Response:
     """Report whether a model is loaded, checked and warm.
 
     A worker that cannot follow the promotion log is ready: it answers with the champion that it knows. `detail` says so.
+    A worker that is about to stop still answers, but it is not ready, so that load balancers send requests elsewhere.
     """
+    if request.app.state.connections.draining:
+        return problem(503, "This server is about to stop.", request.state.request_id, RETRY_SOON)
     fault = "" if worker.follower.fault is None else "The promotion log cannot be followed. GET /v1/models says why."
     if worker.engine.models.champion is None:
         return problem(503, f"No model is served yet. {fault}".strip(), request.state.request_id, RETRY_SOON)

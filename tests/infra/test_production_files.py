@@ -246,7 +246,8 @@ def test_nginx_accepts_the_proxys_configuration(tmp_path: Path) -> None:
     done = subprocess.run(["nginx", "-t", "-c", config], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     text = Path(config).read_text()
-    assert f"127.0.0.1:{ports['api-1']}" in text and f"listen 127.0.0.1:{ports['proxy']};" in text
+    assert f"127.0.0.1:{ports['api-1']}" in Path(config).with_name("upstream-fixed.conf").read_text()
+    assert f"listen 127.0.0.1:{ports['proxy']};" in text
 
 
 def test_nginx_refuses_requests_in_the_form_of_the_api_and_does_not_pass_on_a_forged_address(tmp_path: Path) -> None:

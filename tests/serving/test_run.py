@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from typer.testing import CliRunner
 from uvicorn.importer import import_from_string
 
 from configs.serving import ServingSettings
 from flows.cli.main import app
-from serving import run
+from serving import run, supervisor
 from serving.api import app as api
 from serving.api.connections import BoundedProtocol
 
@@ -30,7 +29,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def take(application: str, **options: Any) -> None:
         found.update(options, app=application, environment=dict(os.environ))
 
-    monkeypatch.setattr(uvicorn, "run", take)
+    monkeypatch.setattr(supervisor, "run_server", take)
     monkeypatch.setattr(os, "environ", os.environ.copy())
     return found
 
@@ -75,7 +74,7 @@ def test_a_worker_is_made_from_its_environment_and_logs_json(
 
 def test_garbage_collection_is_off_while_a_single_worker_imports_and_on_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(uvicorn, "run", lambda *_, **__: seen.append(gc.isenabled()))
+    monkeypatch.setattr(supervisor, "run_server", lambda *_, **__: seen.append(gc.isenabled()))
     monkeypatch.setattr(os, "environ", os.environ.copy())
     run.serve(ServingSettings())
     run.serve(ServingSettings(workers=2))

@@ -33,7 +33,8 @@ def _apply(folder: Path, above: list[Resource]) -> list[Resource]:
         path = folder / name
         found += render(path) if path.is_dir() else [each for each in yaml.safe_load_all(path.read_text()) if each]
     for each in given.get("configMapGenerator", ()):
-        content = {Path(file).name: (folder / file).read_text() for file in each["files"]}
+        named = [file.split("=", 1) if "=" in file else (Path(file).name, file) for file in each["files"]]
+        content = {name: (folder / file).read_text() for name, file in named}
         found.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": each["name"]}, "data": content})
     for each in given.get("secretGenerator", ()):
         files = dict(file.split("=", 1) for file in each["files"])

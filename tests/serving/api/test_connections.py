@@ -18,8 +18,9 @@ from starlette.types import Receive, Scope, Send
 
 from configs.serving import LimitSettings
 from serving.api import connections
-from serving.api.connections import CONNECTIONS, BoundedProtocol, Connections
+from serving.api.connections import BoundedProtocol, Connections
 from serving.metrics import Metrics
+from serving.stopping import DRAINED
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
@@ -43,7 +44,7 @@ class Server:
         if scope["type"] == "lifespan":
             await receive()
             self.loop = asyncio.get_running_loop()
-            self.bounds = scope["state"][CONNECTIONS] = Connections(self.limits, Metrics())
+            self.bounds = scope["state"][DRAINED] = Connections(self.limits, Metrics())
             self.bounds.start()
             await send({"type": "lifespan.startup.complete"})
             await receive()
