@@ -37,8 +37,6 @@ COPY . .
 RUN /opt/venv/bin/pip install --no-deps --no-build-isolation -e . && python infra/docker/strip_environment.py /opt/venv /app
 
 FROM ${BASE} AS base
-ARG COMMIT=""
-LABEL org.opencontainers.image.revision="${COMMIT}"
 # tini is process 1: it passes signals on and ends with its child, and orphans do not stay as zombies.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends tini=0.19.0-1* \
@@ -46,6 +44,8 @@ RUN apt-get update \
     && groupadd --gid 10001 recsys \
     && useradd --uid 10001 --gid recsys --home-dir /var/lib/recsys --no-log-init recsys \
     && install -d -o recsys -g recsys /var/lib/recsys
+ARG COMMIT=""
+LABEL org.opencontainers.image.revision="${COMMIT}"
 # A process writes only to /var/lib/recsys and /tmp, so the root of the container can be read-only.
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 HOME=/var/lib/recsys \
     NUMBA_CACHE_DIR=/var/lib/recsys/numba

@@ -1,7 +1,7 @@
 # The image of a rented pod: CUDA, torch, and the wheels of kernels.Dockerfile.
 #   docker build -f infra/docker/train.Dockerfile --build-arg COMMIT="$(git rev-parse HEAD)" -t recsys-train .
 # A pod compares COMMIT with the commit of the worker's code, and refuses a run of another one.
-# With another TORCH, another TORCH_INDEX and an image without wheels as KERNELS, the same file builds an image for the CPU.
+# `python -m infra.images build recsys-train --cpu` builds it for the CPU: another TORCH and TORCH_INDEX, and no wheels in KERNELS.
 ARG BASE=docker.io/library/python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1
 ARG KERNELS=recsys-kernels:latest
 
@@ -26,8 +26,6 @@ RUN /opt/venv/bin/pip install --no-deps --no-build-isolation -e packages/prefect
     && python infra/docker/strip_environment.py /opt/venv /app
 
 FROM ${BASE} AS train
-ARG COMMIT=""
-LABEL org.opencontainers.image.title="movielens-recsys train" org.opencontainers.image.revision="${COMMIT}"
 # Triton uses the C compiler to build a launcher for each kernel when the kernel first runs. tini is process 1.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc=4:12.2.0-3 libc6-dev=2.36-* tini=0.19.0-1* \
@@ -37,6 +35,8 @@ RUN apt-get update \
     && install -d -o recsys -g recsys /var/lib/recsys
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build --chown=root:root /app /app
+ARG COMMIT=""
+LABEL org.opencontainers.image.title="movielens-recsys train" org.opencontainers.image.revision="${COMMIT}"
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 RECSYS_COMMIT=${COMMIT} HOME=/var/lib/recsys \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility NUMBA_CACHE_DIR=/var/lib/recsys/numba \
     PREFECT_HOME=/var/lib/recsys/prefect TRITON_CACHE_DIR=/var/lib/recsys/triton

@@ -2,6 +2,10 @@
 # `make images` builds it with Docker or buildah. By hand:
 #   docker build -f infra/docker/worker.Dockerfile --build-arg COMMIT="$(git rev-parse HEAD)" -t recsys-worker .
 ARG BASE=docker.io/library/python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1
+# The server's image, from which pg_dump comes: a pg_dump refuses a server that is newer than itself.
+ARG POSTGRES=docker.io/library/postgres:17.5-bookworm@sha256:fbcea1bd13b6a882cd6caa6b58db3ae5c102efe50ec625b3e2a5cbc50db5bfe4
+
+FROM ${POSTGRES} AS postgres
 
 FROM ${BASE} AS build
 # An empty TORCH_INDEX takes torch from the index of pip's own configuration.
@@ -20,17 +24,22 @@ RUN /opt/venv/bin/pip install --no-deps --no-build-isolation -e packages/prefect
     && python infra/docker/strip_environment.py /opt/venv /app
 
 FROM ${BASE} AS worker
-ARG COMMIT=""
-LABEL org.opencontainers.image.title="movielens-recsys worker" org.opencontainers.image.revision="${COMMIT}"
-# tini is process 1: it passes signals on and ends with its child, and orphans do not stay as zombies.
+# tini is process 1: it passes signals on and ends with its child, and orphans do not stay as zombies. Backups need redis-cli, GnuPG,
+# pg_dump and the libraries that pg_dump loads.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends tini=0.19.0-1* \
+    && apt-get install -y --no-install-recommends tini=0.19.0-1* gpg=2.2.40-1.1* gpg-agent=2.2.40-1.1* libpq5=15.* \
+        liblz4-1=1.9.4-1 libzstd1=1.5.4* redis-tools=5:7.0.15-1* \
     && rm -rf /var/lib/apt/lists/* /var/log/* /var/cache/* \
     && groupadd --gid 10001 recsys \
     && useradd --uid 10001 --gid recsys --home-dir /var/lib/recsys --no-log-init recsys \
     && install -d -o recsys -g recsys /var/lib/recsys
+COPY --from=postgres /usr/lib/postgresql/*/bin/pg_dump /usr/lib/postgresql/*/bin/pg_restore /usr/local/bin/
+COPY --from=postgres /usr/lib/*-linux-gnu/libpq.so.5 /usr/local/lib/
+RUN ldconfig && pg_dump --version && pg_restore --version
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build --chown=root:root /app /app
+ARG COMMIT=""
+LABEL org.opencontainers.image.title="movielens-recsys worker" org.opencontainers.image.revision="${COMMIT}"
 # A process writes only to /var/lib/recsys and /tmp, so the root of the container can be read-only.
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 RECSYS_COMMIT=${COMMIT} \
     HOME=/var/lib/recsys NUMBA_CACHE_DIR=/var/lib/recsys/numba \

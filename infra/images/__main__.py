@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -32,10 +34,21 @@ LISTED = 5  # largest packages that `sizes` names
 
 
 @app.command()
-def build(images: Names = None, tool: Tool = None, base: Base = None, argument: Argument = None, mount: Mount = None) -> None:
+def build(
+    images: Names = None,
+    tool: Tool = None,
+    base: Base = None,
+    argument: Argument = None,
+    mount: Mount = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Build recsys-train for the CPU: without kernels and CUDA.")] = False,
+) -> None:
     """Build images of this checkout."""
-    builder = _builder(tool, base, argument, mount)
-    for name in _chosen(images):
+    chosen = _chosen(images)
+    builder = _builder(chosen, tool, base, argument, mount)
+    if cpu:
+        with tempfile.TemporaryDirectory() as work:
+            builder = replace(builder, arguments=builder.for_the_cpu(Path(work)) | builder.arguments)
+    for name in chosen:
         typer.echo(f"{builder.build(IMAGES[name])}: {IMAGES[name].purpose}")
 
 
@@ -54,22 +67,31 @@ def sizes(images: Names = None, tool: Tool = None) -> None:
 
 @app.command()
 def compare(image: str, tool: Tool = None, base: Base = None, argument: Argument = None, mount: Mount = None) -> None:
-    """Build an image twice, and print every file that differs. Ends with status 1 if there are any."""
-    builder = _builder(tool, base, argument, mount)
-    tags = [builder.build(IMAGES[image], f"localhost/{image}:{name}") for name in ("once", "again")]
+    """Build an image twice, and print every file that differs. Ends with status 1 if there are any.
+
+    The second build uses no step of an earlier one.
+    """
+    _chosen([image])
+    builder = _builder([image], tool, base, argument, mount)
+    builders = {"once": builder, "again": replace(builder, cached=False)}
+    tags = [each.build(IMAGES[image], f"localhost/{image}:{name}") for name, each in builders.items()]
     one, other = (read_contents(builder.tool, tag) for tag in tags)
     paths = differing(one, other)
     typer.echo("\n".join([*paths, f"{len(paths)} of {len(one.files)} files differ"]))
     raise typer.Exit(1 if paths else 0)
 
 
-def _builder(tool: str | None, base: str | None, arguments: list[str] | None, mounts: list[str] | None) -> Builder:
+def _builder(
+    images: Sequence[str], tool: str | None, base: str | None, arguments: list[str] | None, mounts: list[str] | None
+) -> Builder:
     given = dict(each.split("=", 1) for each in arguments or ())
     head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     builder = Builder(chosen_tool(tool), given, mounts or (), head.stdout.strip())
     if base is not None:
         with tempfile.TemporaryDirectory() as work:
             given["BASE"] = builder.debian_base(Path(work)) if base == "debian" else base
+            if base == "debian" and "recsys-worker" in images:
+                given.setdefault("POSTGRES", builder.debian_postgres(Path(work)))
     return builder
 
 

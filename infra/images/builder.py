@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -15,7 +16,9 @@ __all__ = ["IMAGES", "Builder", "Image", "chosen_tool"]
 
 ROOT = Path(__file__).parents[2]
 DEBIAN_BASE = "localhost/recsys-base:bookworm"
+DEBIAN_POSTGRES = "localhost/recsys-postgres:bookworm"
 NO_KERNELS = "localhost/recsys-no-kernels:latest"
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 EPOCH = "1577836800"  # 2020-01-01: time stamp of every file, so that equal contents have equal digests
 DEBIAN_PACKAGES = "python3,python3-venv,python-is-python3,ca-certificates"
 SOURCES = (
@@ -75,17 +78,20 @@ class Builder:
         mounts: Files and folders of this machine that the build sees, as HOST:IMAGE, such as pip's configuration for a mirror. Only
             buildah has them.
         commit: Commit of the product's code, which the images carry.
+        cached: Whether steps of an earlier build are used again.
     """
 
     tool: str
     arguments: dict[str, str]
     mounts: Sequence[str] = ()
     commit: str = ""
+    cached: bool = True
 
     def build(self, image: Image, tag: str | None = None) -> str:
         """Build an image, and return its name with its tag. Raises SettingsError with the end of the build's output if it fails."""
         tag = tag or f"{'localhost/' if self.tool == 'buildah' else ''}{image.name}:latest"
         given = [f"--build-arg={name}={value}" for name, value in {"COMMIT": self.commit, **self.arguments}.items()]
+        given += [] if self.cached else ["--no-cache"]
         file = f"--file={ROOT / 'infra' / 'docker' / image.dockerfile}"
         if self.tool == "docker":
             given.append(f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}")
@@ -93,7 +99,12 @@ class Builder:
             self._run("buildx", "build", file, f"--target={image.target}", *given, output, str(ROOT))
         else:
             mounts = [f"--volume={mount}:ro" for mount in self.mounts]
-            options = ["--isolation=chroot", "--format=docker", f"--timestamp={EPOCH}"]  # OCI's format has no health checks
+            options = [
+                "--isolation=chroot",
+                "--format=docker",
+                "--layers",
+                f"--timestamp={EPOCH}",
+            ]  # OCI's format has no health checks
             self._run("build", file, f"--target={image.target}", *options, *mounts, *given, f"--tag={tag}", str(ROOT))
         return tag
 
@@ -102,17 +113,22 @@ class Builder:
 
         Raises SettingsError if mmdebstrap is missing or fails.
         """
-        if shutil.which("mmdebstrap") is None:
-            raise SettingsError("mmdebstrap is not installed: apt-get install -y --no-install-recommends mmdebstrap")
-        root = work / "root.tar"
-        _run(
-            ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={DEBIAN_PACKAGES}", "bookworm", str(root), *SOURCES],
-            os.environ | {"SOURCE_DATE_EPOCH": EPOCH},
-        )
-        return self.import_root(root, DEBIAN_BASE)
+        return self.import_root(_debian(work / "root.tar", "minbase", DEBIAN_PACKAGES), DEBIAN_BASE)
 
-    def no_kernels(self, work: Path) -> str:
-        """Make an image without wheels of CUDA kernels, for `recsys-train` on a CPU. Return its name."""
+    def debian_postgres(self, work: Path) -> str:
+        """Make an image with the PostgreSQL client of Debian's packages, from which the worker's image takes pg_dump. Return its name.
+
+        Its pg_dump reads servers of Debian's version and older ones. Raises SettingsError if mmdebstrap is missing or fails.
+        """
+        return self.import_root(_debian(work / "postgres.tar", "extract", "postgresql-client-15"), DEBIAN_POSTGRES)
+
+    def for_the_cpu(self, work: Path) -> dict[str, str]:
+        """Return the build arguments of `recsys-train` for a CPU: the locked torch without CUDA, and an image without kernels."""
+        locked = (ROOT / "requirements" / "core.txt").read_text(encoding="utf-8")
+        (torch,) = re.findall(r"(?m)^torch==(\S+)", locked)
+        return {"TORCH": torch, "TORCH_INDEX": CPU_INDEX, "KERNELS": self._no_kernels(work)}
+
+    def _no_kernels(self, work: Path) -> str:
         folder = work / "no-kernels" / "wheels"
         folder.mkdir(parents=True, exist_ok=True)
         root = work / "no-kernels.tar"
@@ -137,6 +153,15 @@ class Builder:
 
     def _run(self, *arguments: str) -> str:
         return _run([self.tool, *arguments])
+
+
+def _debian(root: Path, variant: str, packages: str) -> Path:
+    """Write a tar file with the root of Debian 12 and some of its packages."""
+    if shutil.which("mmdebstrap") is None:
+        raise SettingsError("mmdebstrap is not installed: apt-get install -y --no-install-recommends mmdebstrap")
+    command = ["mmdebstrap", "--mode=root", f"--variant={variant}", f"--include={packages}", "bookworm", str(root), *SOURCES]
+    _run(command, os.environ | {"SOURCE_DATE_EPOCH": EPOCH})
+    return root
 
 
 def _run(command: list[str], environment: dict[str, str] | None = None) -> str:
