@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -169,12 +170,26 @@ def _prefect() -> Finding:
         found = server_version(PATIENCE_S)
     except RecsysError as error:
         return Finding("Prefect", "broken", str(error))
+    own, said = _version("prefect"), f"{shown_address(url)}: version {found}"
+    if _release(found) < _release(own):
+        return Finding(
+            "Prefect",
+            "broken",
+            f"{said}, older than this machine's {own}. Update the server first, then workers and other machines",
+        )
+    if found != own:
+        said += f", newer than this machine's {own}. Update this machine too"
     try:
         old = left_over()
     except Exception:  # the server answers, and that is what is asked here
         old = []
     remedy = f"; no longer defined, and removed by `recsys setup --prune`: {', '.join(old)}" if old else ""
-    return Finding("Prefect", "ok", f"{shown_address(url)}: version {found}{remedy}")
+    return Finding("Prefect", "ok", f"{said}{remedy}")
+
+
+def _release(text: str) -> tuple[int, ...]:
+    """Return the numbers with which a version begins."""
+    return tuple(int(part) for part in re.match(r"[\d.]*", text)[0].split(".") if part)  # type: ignore[index]
 
 
 def examine_redis(settings: RedisSettings, patience_s: float = PATIENCE_S) -> Finding:

@@ -73,11 +73,13 @@ def test_a_service_that_is_not_set_up_is_absent_and_not_broken(tmp_path: Path) -
 
 
 class _Prefect(BaseHTTPRequestHandler):
+    version = "3.8.8"
+
     def do_GET(self) -> None:
         known = 200 if self.path.endswith("/version") else 404
         self.send_response(known if self.headers.get("Authorization") else 401)
         self.end_headers()
-        self.wfile.write(b'"3.8.8"')
+        self.wfile.write(f'"{self.version}"'.encode())
 
     def log_message(self, format: str, *args: object) -> None:
         """Log nothing."""
@@ -98,6 +100,28 @@ def test_the_version_of_a_prefect_server_is_shown_and_missing_credentials_are_re
         server.server_close()
         gone = found_in(store)["Prefect"]
         assert gone.status == "broken" and "planted" not in gone.said
+
+
+@pytest.mark.parametrize(
+    ("server_has", "status", "said"),
+    [
+        ("3.8.7", "broken", "older than this machine's 3.8.8. Update the server first"),
+        ("3.10.0", "ok", "newer than this machine's"),
+    ],
+)
+def test_a_prefect_server_of_another_release_than_this_machine_is_told(
+    server_has: str, status: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Prefect, "version", server_has)
+    monkeypatch.setattr(doctor, "version", lambda package: "3.8.8")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Prefect)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/api"
+    with temporary_settings({PREFECT_API_URL: address, PREFECT_API_AUTH_STRING: "admin:planted"}):
+        found = found_in(StoreSettings(url=f"file:{tmp_path}/store"))["Prefect"]
+    server.shutdown()
+    server.server_close()
+    assert found.status == status and f"version {server_has}, {said}" in found.said
 
 
 def test_the_version_of_redis_is_shown_and_a_redis_that_is_gone_is_reported(tmp_path: Path) -> None:
