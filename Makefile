@@ -102,12 +102,15 @@ image-sizes: .venv/core.stamp
 kubernetes-rules: .venv/core.stamp
 	$(BIN)/python -m infra.kubernetes.write_rules
 
-# Print the policies of infra/iam/ for another store.
+# Print the policies and the lifecycle rules of infra/iam/ for a store.
 STORE ?= s3://recsys/production
+BACKUPS ?= s3://recsys-backups/production
 iam-policies:
-	@case "$(STORE)" in s3://?*/?*) ;; *) echo "STORE must be s3://<bucket>/<prefix>" >&2; exit 1;; esac
-	@for role in worker trainer api; do sed "s|recsys/production/|$(STORE:s3://%=%)/|; s|:::recsys\"|:::$(firstword $(subst /, ,$(STORE:s3://%=%)))\"|; \
-		s|\"production/|\"$(patsubst $(firstword $(subst /, ,$(STORE:s3://%=%)))/%,%,$(STORE:s3://%=%))/|" infra/iam/$$role.json; done
+	@for each in "$(STORE)" "$(BACKUPS)"; do case "$$each" in s3://?*/?*) ;; *) \
+		echo "STORE and BACKUPS must be s3://<bucket>/<prefix>" >&2; exit 1;; esac; done
+	@store='$(STORE:s3://%=%)'; backups='$(BACKUPS:s3://%=%)'; for name in worker trainer api backup lifecycle; do \
+		sed "s|\$${Bucket}|$${store%%/*}|g; s|\$${Prefix}|$${store#*/}|g; \
+			s|\$${BackupsBucket}|$${backups%%/*}|g; s|\$${BackupsPrefix}|$${backups#*/}|g" infra/iam/$$name.json; done
 
 # Install OpenStack Swift for the tests that need it. Without it, they are skipped.
 swift: .venv/swift.stamp

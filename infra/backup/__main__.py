@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from configs.errors import RecsysError
+from configs.errors import RecsysError, SettingsError
 from configs.settings import StoreSettings
 from infra.backup.kinds import (
     Backup,
@@ -19,6 +21,7 @@ from infra.backup.kinds import (
     restore_redis,
     restore_store,
 )
+from infra.backup.schedule import Schedule
 from infra.backup.sealed import Seal
 from infra.storage import Store, open_store
 
@@ -54,6 +57,36 @@ def redis(address: str, backups: Backups, passphrase_file: Passphrase = None, en
     """Take a snapshot of Redis at redis://host:port."""
     size = back_up_redis(address, _backup(backups, passphrase_file, endpoint_url))
     typer.echo(f"{size} bytes were saved to {backups}")
+
+
+@app.command()
+def schedule(
+    backups: Backups,
+    store: Annotated[str, typer.Option(help="Address of the store.")] = "",
+    database: Annotated[str, typer.Option(help=DATABASE)] = "",
+    redis: Annotated[str, typer.Option(help="redis://host:port")] = "",
+    every_hours: Annotated[float, typer.Option(min=0.01, help="Hours between two backups of a kind.")] = 24,
+    passphrase_file: Passphrase = None,
+    endpoint_url: Endpoint = None,
+) -> None:
+    """Make all backups now and then, until stopped. An empty passphrase file leaves them as they are; no --backups makes none."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if not backups:
+        typer.echo("No backups are made, because --backups is empty. Give the address of a folder or bucket of their own.")
+        signal.pause()
+    if passphrase_file is not None and not passphrase_file.read_bytes().strip():
+        typer.echo(f"The backups are not encrypted, because {passphrase_file} is empty.")
+        passphrase_file = None
+    given = {
+        "store": (store, lambda to: f"{back_up_store(_open(store, endpoint_url), to)} objects were copied"),
+        "database": (database, lambda to: f"{back_up_database(database, to)} bytes were dumped"),
+        "redis": (redis, lambda to: f"{back_up_redis(redis, to)} bytes were saved"),
+    }
+    kinds = {kind: make for kind, (address, make) in given.items() if address}
+    if not kinds:
+        raise SettingsError("There is nothing to back up. Give at least one of --store, --database and --redis.")
+    kept = _backup(backups, passphrase_file, endpoint_url)
+    Schedule(kept, kinds, timedelta(hours=every_hours), tell=typer.echo).run()
 
 
 @app.command("restore-store")

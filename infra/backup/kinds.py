@@ -25,6 +25,8 @@ PASSING = (".tmp/", "leases/")  # of a store: what ends with the run that wrote 
 REPLACED = ("histories/",)  # of a store: the only objects that change
 FIRST = "promotions/"
 POSTGRES = ("postgresql", "postgres")
+PASSWORD_OF = {"pg_dump": "PGPASSWORD", "pg_restore": "PGPASSWORD", "redis-cli": "REDISCLI_AUTH"}
+PASSWORDS = {*PASSWORD_OF.values()}
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,9 @@ def _existing(path: str) -> Path:
 def _run(program: str, *arguments: str) -> None:
     if shutil.which(program) is None:
         raise SettingsError(f"{program} is not installed. Debian has it in postgresql-client or redis-tools.")
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, env=os.environ, check=False)
+    others = PASSWORDS - {PASSWORD_OF.get(program)}
+    environment = {name: value for name, value in os.environ.items() if name not in others}
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise SettingsError(f"{program} failed: {done.stderr.strip()[-600:]}")
 

@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 from dataclasses import fields
-from fnmatch import fnmatch, fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,8 @@ def test_every_service_has_limits_a_health_check_and_no_privileges() -> None:
         assert service["read_only"] and service["pids_limit"] and any(each.startswith("/tmp") for each in service["tmpfs"]), name
         assert "build" in service or service["init"], f"{name}: nothing collects the processes that end"  # ours contain tini
         in_image = target_of(service) in ("api", "demo")  # its Dockerfile has the check
-        assert "healthcheck" in service or in_image or name == "setup", f"nobody sees {name} hang"
+        seen = in_image or name in ("setup", "backup")  # the alert BackupOld tells that backups stopped
+        assert "healthcheck" in service or seen, f"nobody sees {name} hang"
         for port in service.get("ports", ()):
             assert name == "proxy" or port.startswith("127.0.0.1:"), f"{name} listens to the world"
 
@@ -128,6 +128,14 @@ def test_an_image_is_pinned_has_stages_and_no_root(path: Path) -> None:
     assert not re.search(r"(?i)(password|secret|token|api_key)=", text.replace("with-secrets", ""))
     for copied in re.findall(r"(?m)^COPY (?!--from)(\S+) ", text):
         assert copied == "." or (ROOT / copied).exists()
+
+
+def test_the_worker_dumps_with_the_pg_dump_of_the_server_that_compose_starts() -> None:
+    """A pg_dump refuses a server that is newer than itself."""
+    text = (INFRA / "docker" / "worker.Dockerfile").read_text()
+    assert f"\nARG POSTGRES={SERVICES['postgres']['image']}\n" in text
+    assert re.search(r"(?m)^COPY --from=postgres \S+/pg_dump \S+/pg_restore ", text)
+    assert re.search(r"apt-get install[^&]* gpg=[^&]* redis-tools=", text), "backups need redis-cli and GnuPG"
 
 
 @pytest.mark.parametrize("name", ["serve", "demo", "worker"])
@@ -307,82 +315,3 @@ def test_services_find_each_other_on_this_machine(tmp_path: Path) -> None:
     assert not [
         text for service in here.values() for text in (*service.command, *service.environment.values()) if "/run/" in text
     ]
-
-
-@pytest.mark.parametrize("role", ["worker", "trainer", "api"])
-def test_a_policy_names_its_bucket_its_keys_and_no_more_rights_than_the_store_uses(role: str) -> None:
-    policy = read_policy(role)
-    known = {
-        "s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts",
-    }  # fmt: skip
-    for statement in policy["Statement"]:
-        assert statement["Effect"] == "Allow" and set(statement["Action"]) <= known
-        assert all(place.startswith("arn:aws:s3:::recsys") for place in statement["Resource"])
-        if "s3:ListBucket" in statement["Action"]:
-            assert statement["Condition"]["StringLike"]["s3:prefix"]
-        else:
-            assert all(place.startswith("arn:aws:s3:::recsys/production/") for place in statement["Resource"])
-
-    promotion = "promotions/movie-ranker/00000001.json"
-    assert may(policy, "s3:PutObject", promotion) == (role == "worker"), "not exactly the worker may promote"
-    assert may(policy, "s3:PutObject", "models/movie-ranker/v/model.safetensors") == (role == "worker")
-    assert not may(policy, "s3:DeleteObject", "models/movie-ranker/v/model.safetensors"), "a version can be removed"
-    assert may(policy, "s3:GetObject", "models/movie-ranker/v/manifest.json") == (role != "trainer")
-
-
-def test_the_worker_replaces_histories_and_the_api_reads_them() -> None:
-    key = "histories/movies/00000001-abc-def"
-    right = {
-        role: {action for action in ("Get", "Put", "Delete") if may(read_policy(role), f"s3:{action}Object", key)}
-        for role in ("worker", "trainer", "api")
-    }
-    assert right == {"worker": {"Get", "Put", "Delete"}, "trainer": set(), "api": {"Get"}}
-
-
-def read_policy(role: str) -> dict[str, Any]:
-    policy: dict[str, Any] = json.loads((INFRA / "iam" / f"{role}.json").read_text())
-    return policy
-
-
-def may(policy: dict[str, Any], action: str, key: str) -> bool:
-    place = f"arn:aws:s3:::recsys/production/{key}"
-    return any(
-        action in statement["Action"] and any(fnmatch(place, pattern) for pattern in statement["Resource"])
-        for statement in policy["Statement"]
-    )
-
-
-def may_list(policy: dict[str, Any], prefix: str | None) -> bool:
-    """Decide as IAM does whether a listing is allowed. `prefix` is None if the request names none."""
-
-    def holds(operator: str, patterns: list[str]) -> bool:
-        assert operator in ("StringLike", "StringLikeIfExists")
-        return operator.endswith("IfExists") if prefix is None else any(fnmatchcase(prefix, pattern) for pattern in patterns)
-
-    return any(
-        all(holds(operator, keys["s3:prefix"]) for operator, keys in statement["Condition"].items())
-        for statement in policy["Statement"]
-        if "s3:ListBucket" in statement["Action"]
-    )
-
-
-@pytest.mark.parametrize(
-    ("role", "areas"),
-    [
-        ("worker", {"", *AREAS}),
-        ("trainer", {"datasets/", "handed-over/", "comparisons/", "searches/"}),
-        ("api", API_LISTS),
-    ],
-)
-def test_a_role_lists_its_own_prefixes_and_never_the_bucket_or_another_store_in_it(role: str, areas: set[str]) -> None:
-    """`StringLike` denies a request that names no prefix, and that is meant for every role.
-
-    `StringLikeIfExists` would allow it, and such a listing shows the keys of all stores in the bucket. The price is that S3 answers
-    403 for an absent object. The store then lists the object's name, which the role may (`S3Errors`).
-    """
-    policy = read_policy(role)
-    for wide in (None, "", "p", "production", "production-old/", "staging/", "staging/models/"):
-        assert not may_list(policy, wide), wide
-    assert {area for area in ("", *AREAS) if may_list(policy, f"production/{area}")} == areas
-    for area in areas - {""}:
-        assert may_list(policy, f"production/{area}name/version/an-object"), "it could not find out that an object is absent"

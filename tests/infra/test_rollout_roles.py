@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.infra.test_production_files import may, read_policy
+from tests.infra.aws.test_policies import may, read_policy
 
 
 def test_servers_store_what_they_measure_in_a_rollout_and_the_worker_forgets_it() -> None:

@@ -19,6 +19,7 @@ from configs.settings import StoreSettings
 from infra.storage import S3Store
 from tests.doubles.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.doubles.radosgw import PROGRAMS, RadosGateway
+from tests.infra.aws.test_policies import read_policy
 from tests.volume import volume
 
 missing = [program for program in PROGRAMS if shutil.which(program) is None]
@@ -33,7 +34,6 @@ AREAS = {
 }  # fmt: skip
 PAGES = {"drift", "due", "runs"}  # areas of pages, which the API serves
 PASSING = {"histories", "handed-over", "exposures", "outcomes"}  # the worker replaces or removes them
-IAM = Path(__file__).parents[3] / "infra" / "iam"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -192,7 +192,7 @@ def test_withdrawn_keys_and_a_suspended_user_are_reported(gateway: RadosGateway)
 
 def as_bucket_policy(role: str, user: str) -> dict[str, Any]:
     """Return the role's policy as a bucket policy for one user, which Ceph accepts."""
-    policy: dict[str, Any] = json.loads((IAM / f"{role}.json").read_text())
+    policy = read_policy(role)
     for statement in policy["Statement"]:
         statement["Principal"] = {"AWS": [f"arn:aws:iam:::user/{user}"]}
     return policy

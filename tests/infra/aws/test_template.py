@@ -14,7 +14,6 @@ import yaml
 from infra.local_stack.services import ROOT
 
 TEMPLATE = ROOT / "infra" / "aws" / "store.yaml"
-ARN = "arn:aws:s3:::recsys"
 
 
 class Loader(yaml.SafeLoader):
@@ -40,8 +39,7 @@ def test_the_template_is_valid_for_cloudformation() -> None:
 @pytest.mark.parametrize("role", ["worker", "api", "trainer"])
 def test_a_user_has_the_rights_of_its_policy_and_the_key_of_the_store(role: str) -> None:
     own = content()["Resources"][f"{role.capitalize()}Policy"]["Properties"]["PolicyDocument"]["Statement"]
-    in_words = json.dumps(own).replace("${Bucket.Arn}/${Prefix}", f"{ARN}/production").replace("${Bucket.Arn}", ARN)
-    statements = json.loads(in_words.replace("${Prefix}/", "production/"))
+    statements = json.loads(json.dumps(own).replace("${Bucket.Arn}", "arn:aws:s3:::${Bucket}"))
     assert statements[:-1] == json.loads((ROOT / "infra" / "iam" / f"{role}.json").read_text())["Statement"]
     assert statements[-1]["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"] and statements[-1]["Resource"] == "Key.Arn"
 

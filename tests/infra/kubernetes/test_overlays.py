@@ -100,7 +100,7 @@ def test_every_pod_may_only_talk_to_what_a_policy_names(overlays: dict[str, list
         }
         assert names <= set(policies), "a workload reaches nothing"
         redis = policies["redis"]["ingress"][0]["from"]
-        assert redis == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "api"}}}]
+        assert redis == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": name}}} for name in ("api", "backup")]
 
 
 def workloads(resources: list[Resource]) -> list[Resource]:
