@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from configs.base import Settings
@@ -10,8 +12,19 @@ __all__ = ["RetentionSettings"]
 
 
 class RetentionSettings(Settings):
-    """What `recsys model prune` keeps. The champion, versions in an experiment, and versions that a run uses always stay."""
+    """What `recsys prune` and `recsys model prune` keep. The champion, versions in an experiment, and versions that a run uses always
+    stay."""
 
+    automatic: bool = False
+    """Whether the deployment `housekeeping` deletes each day what is not kept. Otherwise it only says what would go, and `recsys prune
+    --yes` deletes."""
+    experiments: tuple[Path, ...] = ()
+    """Experiments files (YAML) of servers, whose versions stay. A deletion does not know of them otherwise."""
+    keep_days: int = Field(default=400, ge=30)
+    """Number of days for which exposures, outcomes, the pages of rollouts, and figures of drift and of answers about retrainings are
+    kept. An experiment, or an estimate from exposures, cannot look further back."""
+    keep_exports: int = Field(default=14, ge=1)
+    """Number of newest complete exports of each model that are kept."""
     keep_versions: int = Field(default=10, ge=1)
     """Number of newest versions of the model that are kept."""
     keep_champions: int = Field(default=3, ge=0)

@@ -1,8 +1,9 @@
-"""The commands on top of `recsys` for operators: setup, doctor, freeze and thaw."""
+"""The commands on top of `recsys` for operators: setup, prune, doctor, freeze and thaw."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -92,6 +93,53 @@ def thaw(
 
     entry = _written(write, reason, config, set_, json_file)
     say(f"{entry.name} is thawed (promotion {entry.number}): versions may be promoted again")
+
+
+@app.command(rich_help_panel=PANEL)
+def prune(
+    experiments: Annotated[
+        list[Path] | None, typer.Option(help="Experiments file of a server (YAML). Its versions stay. Repeatable.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete. Without it, the command only lists what would be deleted.")] = False,
+    config: Config = None,
+    set_: Set = None,
+    json_file: Json = None,
+) -> None:
+    """Delete everything that is old and that nothing needs.
+
+    Models, datasets, pages, logs of servers, exports and local run folders: `retention` says what stays. What lineage, a rollback or an
+    erasure needs always stays. The deployment `housekeeping` does the same each day.
+
+    Example: recsys prune --yes
+    """
+    settings = settings_of(config, set_)
+    from datetime import UTC, datetime
+
+    from configs.loading import load_settings
+    from configs.serving import ExperimentFile
+    from infra.storage import open_store
+    from tasks.gate import served_versions
+    from tasks.retention import apply_retention, plan_retention
+
+    store, exports = open_store(settings.store), open_store(settings.export.destination(settings.store))
+    files = (*settings.retention.experiments, *(experiments or ()))
+    served = served_versions(load_settings(ExperimentFile, str(path)) for path in files)
+    retention = settings.retention
+    plan = plan_retention(
+        store, retention, settings.landing, datetime.now(UTC), exports=exports, work_dir=settings.work_dir, served=served
+    )
+    with stage("deletion"):
+        spared = apply_retention(store, plan, retention, exports=exports, served=served) if yes else []
+    write_json(json_file, {**plan.to_dict(), "deleted": yes, "spared": spared})
+    table(
+        ["area", "goes", "stays"],
+        [[each.area, f"{each.number:,} {each.what}", each.rule] for each in plan.rows(retention, settings.landing)],
+    )
+    for each in spared:
+        say(f"- {each} has just come into use, so it stays")
+    if not files:
+        say("- This does not know which versions the experiments of your servers use. Name their files with --experiments.")
+    say(f"{plan.said} {'deleted' if yes else 'would be deleted; delete them with --yes'}")
 
 
 @app.command(rich_help_panel=PANEL)

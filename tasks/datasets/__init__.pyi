@@ -28,7 +28,7 @@ from .references import (
     stored_properties,
 )
 from .release import ReleaseVersion, record_refusal, write_dataset
-from .retention import plan_prune, prune_versions
+from .retention import PrunePlan, plan_prune, prune_versions
 from .versions import external_ids, read_events, read_table, verify_dataset
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "Part",
     "PartFiles",
     "PartStore",
+    "PrunePlan",
     "Quarantine",
     "ReleaseVersion",
     "Removal",

@@ -59,7 +59,7 @@ def test_help_shows_all_commands_without_loading_the_product() -> None:
         "Run the pipeline", "init", "retrain", "etl", "monitor",
         "Data, models and studies", "data", "model", "study", "experiment",
         "Serve", "serve", "demo",
-        "Operate", "rollout", "setup", "freeze", "thaw", "doctor", "config", "key", "gpu",
+        "Operate", "rollout", "setup", "freeze", "thaw", "prune", "doctor", "config", "key", "gpu",
     ], "in this order, with one line each"  # fmt: skip
 
 

@@ -55,6 +55,7 @@ NEEDS_NONE = {
     "key remove": "shop --keys {folder}/keys",
     "experiment report": "name --experiments {folder}/none.yaml --outcomes {folder}/none.csv",
     "config show": "",
+    "prune": "",
     "freeze": "--reason none",
     "thaw": "",
     "rollout status": "",
