@@ -2,9 +2,11 @@ from .alerts import CHAMPION_AGES, DRIFT_DETECTED, DRIFT_WITHOUT_DATA, NO_HEARTB
 from .connection import make_ready, server_version
 from .environment import HEARTBEAT_S, EnvironmentSettings
 from .setup import left_over, set_up
+from .upkeep import ALIVE
 from .worker_logs import hearing_workers, send_records
 
 __all__ = [
+    "ALIVE",
     "CHAMPION_AGES",
     "DRIFT_DETECTED",
     "DRIFT_WITHOUT_DATA",

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from configs.errors import DeploymentMissingError
 from infra.prefect_server.environment import AlertSettings
+from infra.prefect_server.upkeep import ALIVE, PINGED, UNSTARTED, ping_daily, start_in_time
 
 if TYPE_CHECKING:
     from prefect.automations import Automation
@@ -62,7 +63,7 @@ RETRAIN = "retrain/retrain"
 NO_HEARTBEAT = "No heartbeat for"
 """How the message of a run begins that was crashed because its heartbeats stopped. Its process may live: the server may have been
 away, or the clock of the run's machine, which dates the heartbeats, may be slow."""
-FAILED, LATE, ZOMBIE, DECIDED, DRIFTED, ROLLED, AGES = (
+FAILED, LATE, ZOMBIE, DECIDED, DRIFTED, ROLLED, AGES, LIVES = (
     "recsys: a run failed",
     "recsys: a run is late",
     "recsys: a run without heartbeats is crashed",
@@ -70,8 +71,9 @@ FAILED, LATE, ZOMBIE, DECIDED, DRIFTED, ROLLED, AGES = (
     "recsys: drift",
     "recsys: a rollout",
     "recsys: a champion gets too old",
+    "recsys: the daily message",
 )
-ALERTS = (FAILED, LATE, ZOMBIE, DECIDED, DRIFTED, ROLLED, AGES, RESUMED)
+ALERTS = (FAILED, LATE, ZOMBIE, UNSTARTED, DECIDED, DRIFTED, ROLLED, AGES, LIVES, PINGED, RESUMED)
 
 
 def quoted(expression: str) -> str:
@@ -98,7 +100,7 @@ def resume_once(deployment: UUID, heartbeat_s: int) -> AutomationCore:
 
     return AutomationCore(
         name=RESUMED,
-        description="A training that loses its process or machine goes on from its last epoch. A second crash is final.",
+        description="A run that loses its process or machine is started again; a training goes on from its last epoch. A second crash is final.",
         trigger=EventTrigger(
             expect={"prefect.flow-run.Crashed"},
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
@@ -119,13 +121,16 @@ def resume_once(deployment: UUID, heartbeat_s: int) -> AutomationCore:
     )
 
 
-def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID], resume: UUID) -> list[AutomationCore]:
+def wanted_automations(
+    alerts: AlertSettings, blocks: Sequence[UUID], resume: UUID, switch: UUID | None = None
+) -> list[AutomationCore]:
     """Return the automations that the server must have.
 
     Args:
         alerts: Settings of the alerts.
         blocks: Notification blocks. Without any, the automations that notify people are left out.
         resume: The deployment of the flow `resume`.
+        switch: The block with the address of a dead man's switch, if there is one.
     """
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState, SendNotification
@@ -154,7 +159,11 @@ def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID], resume: UU
             )
         ],
     )
-    always = [zombie, resume_once(resume, alerts.heartbeat_s)] if alerts.resume_crashed else [zombie]
+    always = [zombie, start_in_time(alerts.start_s)]
+    if alerts.resume_crashed:
+        always.append(resume_once(resume, alerts.heartbeat_s))
+    if switch is not None:
+        always.append(ping_daily(switch))
     if not blocks:
         return always
 
@@ -176,7 +185,11 @@ def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID], resume: UU
 
     message = quoted("(flow_run.state.message or '')|truncate(1200)")
     reasons = quoted("event.payload.reasons|join(' ')|truncate(1200)")
-    resumed = " A training that crashed for the first time resumes by itself." if alerts.resume_crashed else ""
+    resumed = (
+        " A run of data, monitoring or training that crashed for the first time is started again by itself."
+        if alerts.resume_crashed
+        else ""
+    )
     return [
         *always,
         told(
@@ -225,6 +238,13 @@ def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID], resume: UU
             {CHAMPION_AGES},
             "{{ event.resource.name }}: the champion gets too old",
             f"{quoted('event.payload.message|truncate(1200)')}\n{LINK}",
+        ),
+        told(
+            LIVES,
+            "The daily housekeeping has run, so schedules, worker, server and messages work.",
+            {ALIVE},
+            quoted("event.payload.subject"),
+            f"{quoted('event.payload.body')}\n{LINK}",
         ),
     ]
 

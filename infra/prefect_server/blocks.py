@@ -16,9 +16,10 @@ from infra.runpod import RunPodSettings
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-__all__ = ["DISCORD", "RUNPOD", "Secret", "block_id", "read_secrets", "store_secret"]
+__all__ = ["DISCORD", "RUNPOD", "SWITCH", "Secret", "block_id", "read_secrets", "store_secret"]
 
 DISCORD = "discord-webhook/recsys"
+SWITCH = "webhook/recsys-dead-mans-switch"
 RUNPOD = f"runpod-credentials/{RunPodSettings().credentials_block}"
 
 
@@ -39,6 +40,8 @@ def read_secrets(secrets: Mapping[str, str]) -> list[Secret]:
     found = []
     if url := _secret(secrets, "DISCORD_WEBHOOK_URL"):
         found.append(_discord(url))
+    if url := _secret(secrets, "DEAD_MANS_SWITCH_URL"):
+        found.append(_switch(url))
     if key := _secret(secrets, "RUNPOD_API_KEY"):
         from prefect_runpod import RunPodCredentials
 
@@ -84,6 +87,16 @@ def _discord(url: str) -> Secret:
     if urlsplit(url).scheme != "https" or len(parts) != 4 or parts[:2] != ["api", "webhooks"]:
         raise SettingsError("DISCORD_WEBHOOK_URL is not a Discord webhook. Write https://discord.com/api/webhooks/<id>/<token>.")
     return Secret(DISCORD, DiscordWebhook, {"webhook_id": parts[2], "webhook_token": parts[3]})
+
+
+def _switch(url: str) -> Secret:
+    from urllib.parse import urlsplit
+
+    from prefect.blocks.webhook import Webhook
+
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        raise SettingsError("DEAD_MANS_SWITCH_URL is not an address. Write https://<host>/<ping>, as the monitor shows it.")
+    return Secret(SWITCH, Webhook, {"url": url})
 
 
 def block_id(client: SyncPrefectClient, full_name: str) -> UUID | None:

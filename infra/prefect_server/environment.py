@@ -15,8 +15,10 @@ from configs.base import Settings
 from configs.settings import RetrainSettings
 from infra.prefect_server.crons import cron_fault
 
-__all__ = ["HEARTBEAT_S", "AlertSettings", "EnvironmentSettings", "PoolSettings"]
+__all__ = ["CPU_POOL", "HEARTBEAT_S", "AlertSettings", "EnvironmentSettings", "PoolSettings"]
 
+CPU_POOL = "recsys"
+"""The work pool of this machine's processes."""
 HEARTBEAT_S = 180
 """Default of alerts.heartbeat_s, also for runs of `resume` that a person starts."""
 
@@ -45,12 +47,15 @@ class AlertSettings(Settings):
     """Seconds between two heartbeats of a run. Must match the workers' PREFECT_FLOWS_HEARTBEAT_FREQUENCY."""
     missed_heartbeats: int = Field(default=3, ge=2)
     """Number of consecutive missed heartbeats after which a run counts as crashed, because its process or machine was lost."""
+    start_s: int = Field(default=1800, ge=10)
+    """Seconds within which a run must start after a worker of the pool `recsys` has taken it. After that it counts as crashed, because
+    its worker was lost. Without this, it would hold its queue's slot for ever."""
     runbook: str = Field(default="docs/operations/runbook.md", pattern=r"^\S+$")
     """Address of the runbook, to which each message adds its section. Set it if you publish the site of the documentation, as
     `https://<host>/operations/runbook.html`."""
     resume_crashed: bool = True
-    """Whether a training, search, comparison or replay that crashes resumes by itself from its last epoch. It does so once: a
-    second crash is final."""
+    """Whether a run of `etl` or `monitor`, a training, search, comparison or replay that crashes is started again by itself. A training
+    goes on from its last epoch. It does so once: a second crash is final."""
 
     @field_validator("blocks")
     @classmethod

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import SettingsError
 from infra.prefect_server.change import Change
-from infra.prefect_server.environment import PoolSettings
+from infra.prefect_server.environment import CPU_POOL, PoolSettings
 from prefect_runpod import POOL_TYPE
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GPU_POOL", "NO_IMAGE", "NO_KEY", "check_pools", "has_image", "set_up_pools"]
 
-CPU_POOL, GPU_POOL = "recsys", "recsys-gpu"
+GPU_POOL = "recsys-gpu"
 KINDS = {CPU_POOL: "process", GPU_POOL: POOL_TYPE}
 NO_IMAGE = "left out: GPU pods have no image yet. Build infra/docker/train.Dockerfile and set pools.gpu_image to its digest"
 NO_KEY = "left out: this server has no RunPod key (RUNPOD_API_KEY)"

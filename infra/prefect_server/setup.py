@@ -23,7 +23,7 @@ from infra.prefect_server.alerts import (
     retrain_when_due,
     wanted_automations,
 )
-from infra.prefect_server.blocks import DISCORD, RUNPOD, Secret, block_id, read_secrets, store_secret
+from infra.prefect_server.blocks import DISCORD, RUNPOD, SWITCH, Secret, block_id, read_secrets, store_secret
 from infra.prefect_server.change import Change
 from infra.prefect_server.connection import server_version
 from infra.prefect_server.deployments import Definition, apply_deployment, deployment_defined, read_prefect_file
@@ -31,6 +31,7 @@ from infra.prefect_server.environment import AlertSettings, EnvironmentSettings
 from infra.prefect_server.made import left_over_deployments, record_made, report_left_over
 from infra.prefect_server.pod_credentials import TRAINER, pod_environment
 from infra.prefect_server.pools import GPU_POOL, NO_IMAGE, NO_KEY, check_pools, has_image, set_up_pools
+from infra.prefect_server.upkeep import PINGED, report_upkeep
 from infra.progress import report
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ ENVIRONMENT = "recsys_environment"
 NO_STORE_KEYS = "left out: no store credentials are set for rented pods (AWS_TRAINER_CREDENTIALS)"
 NO_RESUMING = "left out: alerts.resume_crashed is off"
 SETUP, OTHER_STEPS = "setup", 5  # steps besides the deployments: checks, blocks, pools; automations, what is left over
+NO_SWITCH = "left out: nobody is alarmed if the daily message stays away (DEAD_MANS_SWITCH_URL)"
 NO_RECIPIENT = "left out: no recipient is set (alerts.blocks, DISCORD_WEBHOOK_URL)"
 
 
@@ -56,7 +58,7 @@ def set_up(
         settings: The environment.
         take_over: Set up the server even if it belongs to another environment.
         prune: Remove deployments and automations that an earlier setup has made and that are no longer defined.
-        secrets: May hold DISCORD_WEBHOOK_URL, RUNPOD_API_KEY and AWS_TRAINER_CREDENTIALS (the store's credentials for rented
+        secrets: May hold DISCORD_WEBHOOK_URL, DEAD_MANS_SWITCH_URL, RUNPOD_API_KEY and AWS_TRAINER_CREDENTIALS (the store's credentials for rented
             pods). A name with the suffix _FILE holds the path of a file with the secret instead.
 
     Raises:
@@ -86,7 +88,7 @@ def set_up(
         changes.append(_start_retraining_when_due(client, settings.retraining.model_name))
         changes += _set_up_alerts(client, settings.alerts)
         report(SETUP, steps - 1, steps, "the automations are there")
-        changes += report_left_over(client, names, prune=prune)
+        changes += [*report_left_over(client, names, prune=prune), *report_upkeep(client)]
         record_made(client, names)
         report(SETUP, steps, steps, "the server is set up")
     return changes
@@ -187,11 +189,12 @@ def _start_retraining_when_due(client: SyncPrefectClient, model_name: str) -> Ch
 
 
 def _set_up_alerts(client: SyncPrefectClient, alerts: AlertSettings) -> list[Change]:
-    wanted = wanted_automations(alerts, _recipients(client, alerts), client.read_deployment_by_name(RESUME).id)
+    resume, switch = client.read_deployment_by_name(RESUME).id, block_id(client, SWITCH)
+    wanted = wanted_automations(alerts, _recipients(client, alerts), resume, switch)
     changes = [Change("automation", automation.name, apply_automation(client, automation)) for automation in wanted]
     for name in ALERTS:
         if name not in {automation.name for automation in wanted}:
-            left_out = NO_RESUMING if name == RESUMED else NO_RECIPIENT
+            left_out = {RESUMED: NO_RESUMING, PINGED: NO_SWITCH}.get(name, NO_RECIPIENT)
             changes.append(Change("automation", name, "removed" if remove_automation(client, name) else left_out))
     return changes
 

@@ -50,9 +50,10 @@ CURRENT = {
 
 def test_every_flow_has_a_deployment_whose_form_is_typed() -> None:
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    files = {re.split(r"[/.]", deployment["entrypoint"])[1].replace("_", "-") for deployment in deployments}
-    flow_files = {path.stem.replace("_", "-") for path in (ROOT / "flows").glob("*.py") if "@flow(" in path.read_text()}
-    assert files == flow_files
+    deployed = {re.split(r"[:.]", deployment["entrypoint"])[-1].replace("_", "-") for deployment in deployments}
+    texts = [path.read_text() for path in (ROOT / "flows").rglob("*.py")]
+    flows = [found for text in texts if (found := set(re.findall(r'@flow\(\s*name="([\w-]+)"', text)))]
+    assert deployed <= set().union(*flows) and [found for found in flows if not found & deployed] == []
     for deployment in deployments:
         module, _, name = deployment["entrypoint"].replace(".py:", ".").replace("/", ".").rpartition(".")
         found = getattr(importlib.import_module(module), name)
@@ -69,7 +70,14 @@ def test_a_regular_flow_has_a_schedule_with_a_zone_and_a_name_and_runs_once_at_a
     scheduled = {
         name: [each["slug"] for each in entry["schedules"]] for name, entry in deployments.items() if "schedules" in entry
     }
-    assert scheduled == {"etl": ["daily"], "monitor": ["daily"], "retrain": ["weekly"], "reap": ["hourly"], "rollout": ["lost"]}
+    assert scheduled == {
+        "etl": ["daily"],
+        "monitor": ["daily"],
+        "retrain": ["weekly"],
+        "reap": ["hourly"],
+        "rollout": ["lost"],
+        "housekeeping": ["daily"],
+    }
     for name in scheduled:
         assert deployments[name]["concurrency_limit"]["limit"] == 1
         assert all("timezone" in each and len(each["cron"].split()) == 5 for each in deployments[name]["schedules"])

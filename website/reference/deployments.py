@@ -43,7 +43,9 @@ def page() -> str:
     from uuid import UUID
 
     nobody = UUID(int=0)
-    automations = [[prose(one.name), prose(one.description)] for one in wanted_automations(AlertSettings(), [nobody], nobody)]
+    automations = [
+        [prose(one.name), prose(one.description)] for one in wanted_automations(AlertSettings(), [nobody], nobody, nobody)
+    ]
     events = [
         [code("recsys.gate.*"), "A version was held, or it waits for approval."],
         [code("recsys.champion.*"), "A version was promoted, forced or rolled back."],
@@ -55,8 +57,8 @@ def page() -> str:
     ]
     return (
         f"{INTRODUCTION}\n{table(['deployment', 'what it does', 'schedule', 'pool/queue', 'tags'], rows)}\n\n"
-        "A `watched` run is reported if it fails, crashes or is late. A run that `resumes` goes on from its last epoch after a crash,\n"
-        "once. A `rented` deployment needs a RunPod key on the server.\n\n"
+        "A `watched` run is reported if it fails, crashes or is late. A run that `resumes` is started again after a crash, once; a\n"
+        "training goes on from its last epoch. A `rented` deployment needs a RunPod key on the server.\n\n"
         f"## Automations\n\n{table(['automation', 'what it reports or does'], automations)}\n\n"
         f"## Events\n\n{table(['event', 'when'], events)}\n"
     )

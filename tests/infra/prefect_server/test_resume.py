@@ -47,9 +47,12 @@ def test_resuming_can_be_switched_off(on: bool) -> None:
     assert (RESUMED in names) is on
 
 
-def test_flows_that_train_resume_and_flows_that_decide_or_rent_do_not() -> None:
+def test_flows_that_read_or_train_resume_and_flows_that_decide_or_rent_do_not() -> None:
     entries = yaml.safe_load(PREFECT_FILE.read_text())["deployments"]
     assert {entry["name"] for entry in entries if "resumes" in entry["tags"]} == {
+        "etl",
+        "monitor",
+        "housekeeping",
         "retrain",
         "train",
         "search",

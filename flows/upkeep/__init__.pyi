@@ -1,0 +1,3 @@
+from .daily import housekeeping
+
+__all__ = ["housekeeping"]

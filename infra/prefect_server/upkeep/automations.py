@@ -1,0 +1,72 @@
+"""Automations for what nobody looks at: a run whose worker is lost before it starts, and a server that has fallen silent."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from infra.prefect_server.environment import CPU_POOL
+
+if TYPE_CHECKING:
+    from prefect.events.schemas.automations import AutomationCore
+
+__all__ = ["ALIVE", "NOT_STARTED", "PINGED", "UNSTARTED", "ping_daily", "start_in_time"]
+
+ALIVE = "recsys.alive"
+"""The daily housekeeping has run. Its message shows that people would be told, and its absence alarms whoever waits for it."""
+NOT_STARTED = "Not started within"
+"""How the message of a run begins that was crashed because no process has begun to execute it."""
+UNSTARTED, PINGED = "recsys: a run that does not start is crashed", "recsys: the dead man's switch"
+
+
+def start_in_time(start_s: int) -> AutomationCore:
+    """Return the automation that has a run crashed whose worker has died between taking it and starting it.
+
+    Such a run stays Pending. Prefect never looks at it again, and it counts against the limits of its queue and pool for ever. The GPU
+    pool is left out: its worker watches its own pods, whose start may wait for a free machine.
+    """
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.events.schemas.events import ResourceSpecification
+
+    return AutomationCore(
+        name=UNSTARTED,
+        description=f"A run that a worker took {start_s} s ago and that has not started has lost its worker.",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.Pending", "prefect.flow-run.Submitting"},
+            expect={"prefect.flow-run.*"},
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=ResourceSpecification({"prefect.resource.role": "work-pool", "prefect.resource.name": CPU_POOL}),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=start_s),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                name=None,
+                force=False,
+                state=StateType.CRASHED,
+                message=f"{NOT_STARTED} {start_s} s: the worker that took the run is gone.",
+            )
+        ],
+    )
+
+
+def ping_daily(switch: UUID) -> AutomationCore:
+    """Return the automation that pings the address of a dead man's switch when the daily housekeeping has run.
+
+    Args:
+        switch: The block with the address. Whoever is behind it raises an alarm if no ping comes for a day.
+    """
+    from prefect.events.actions import CallWebhook
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+
+    return AutomationCore(
+        name=PINGED,
+        description="Pings an outside monitor each day. If the ping stays away, the monitor alarms people.",
+        trigger=EventTrigger(expect={ALIVE}, posture=Posture.Reactive, threshold=1, within=timedelta(0)),
+        actions=[CallWebhook(block_document_id=switch, payload='{"text": {{ event.payload.body|tojson }}}')],
+    )

@@ -1,0 +1,3 @@
+from .stages import delete_old, show_life
+
+__all__ = ["delete_old", "show_life"]
