@@ -1,6 +1,6 @@
 """The record of each trained model's run, and the tracker that follows the run. Tracking never fails or delays a run.
 
-Here belong the records, the interface `Tracker`, and its implementation for Weights & Biases. Stages start and end trackers.
+Here belong the records, the interface `Tracker`, and its implementation for Weights & Biases and MLflow. Stages start and end trackers.
 What a run measured is decided elsewhere; this package only keeps it.
 """
 

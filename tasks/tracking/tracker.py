@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from configs.settings import TrackingSettings
 from models.recommender import EpochReport
 from tasks.tracking.records import RunPlan, RunRecord
-from tasks.tracking.wandb_tracker import start_wandb
+from tasks.tracking.services import start_mlflow, start_wandb
 
 __all__ = ["Tracker", "abandon_tracking", "resume_tracking", "start_tracking"]
 
@@ -29,28 +29,28 @@ class Tracker(Protocol):
         """Send everything known so far, including epochs from before the run was resumed."""
 
     def end(self, record: RunRecord | None) -> None:
-        """Send the complete record, and finish within `timeout_s`. None means that the run failed."""
+        """Send the complete record, and finish within `timeout_s` at each service. None means that the run failed."""
 
 
 class _BegunTracker:
-    """Passes everything on to `target`, if there is one. `resume_tracking` finds it until it ends."""
+    """Passes everything on to each of `targets`. `resume_tracking` finds it until it ends."""
 
-    def __init__(self, key: tuple[str, str], target: Tracker | None) -> None:
-        self._key, self._target = key, target
+    def __init__(self, key: tuple[str, str], targets: list[Tracker]) -> None:
+        self._key, self._targets = key, targets
         _begun[key] = self
 
     def epoch(self, report: EpochReport) -> None:
-        if self._target is not None:
-            self._target.epoch(report)
+        for target in self._targets:
+            target.epoch(report)
 
     def summary(self, record: RunRecord) -> None:
-        if self._target is not None:
-            self._target.summary(record)
+        for target in self._targets:
+            target.summary(record)
 
     def end(self, record: RunRecord | None) -> None:
         _begun.pop(self._key, None)
-        if self._target is not None:
-            self._target.end(record)
+        for target in self._targets:
+            target.end(record)
 
 
 _begun: dict[tuple[str, str], Tracker] = {}  # by group and name: a stage of a flow run may end what an earlier one started
@@ -58,7 +58,8 @@ _begun: dict[tuple[str, str], Tracker] = {}  # by group and name: a stage of a f
 
 def start_tracking(plan: RunPlan, settings: TrackingSettings, work_dir: Path, log: Log) -> Tracker:
     """Start tracking a run. Failures are logged once; this function never raises."""
-    return _BegunTracker((plan.group, plan.name), start_wandb(plan, settings, work_dir, log))
+    started = [start_wandb(plan, settings, work_dir, log), start_mlflow(plan, settings, log)]
+    return _BegunTracker((plan.group, plan.name), [tracker for tracker in started if tracker is not None])
 
 
 def resume_tracking(plan: RunPlan, settings: TrackingSettings, work_dir: Path, log: Log) -> Tracker:

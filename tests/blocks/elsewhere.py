@@ -31,6 +31,7 @@ ELSEWHERE = (
     Elsewhere(r"aws cloudformation", "needs an account at AWS", "tests/infra/aws/test_template.py"),
     Elsewhere(r"ml-latest-small|ml-1m|ml-25m", "downloads a release", "tests/infra/test_download.py"),
     Elsewhere(r"RUNPOD|recsys-gpu|pools\.gpu_image|where=deployment|recsys gpu", "rents GPUs", "tests/full/runpod/test_training.py"),
+    Elsewhere(r"tracking\.mlflow_uri", "needs a server of MLflow", "tests/tasks/tracking/test_mlflow.py"),
     Elsewhere(r"tracking\.mode=online|wandb", "needs an account at Weights & Biases", "tests/flows/test_tracking.py"),
     Elsewhere(r"scheduler_address|runner=dask|engine=dask", "needs a Dask cluster", "tests/full/test_dask_engine.py"),
     Elsewhere(r"postgresql://", "needs PostgreSQL", "tests/full/test_search_workers.py"),

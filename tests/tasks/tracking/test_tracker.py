@@ -12,7 +12,7 @@ import pytest
 from configs.redaction import safe_settings
 from configs.settings import RetrainSettings, TrackingSettings
 from models.recommender import EpochReport
-from tasks.tracking import RunPlan, RunRecord, resume_tracking, start_tracking, wandb_tracker
+from tasks.tracking import RunPlan, RunRecord, resume_tracking, services, start_tracking
 from tasks.tracking import tracker as trackers
 from tests.planted import PLANTED
 from tests.tasks.tracking.wandb_files import read_offline_runs
@@ -25,7 +25,7 @@ EPOCHS = [EpochReport(epoch, 3, 3.0 / epoch, {"ndcg@10": epoch / 10}, 0.5, epoch
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Start without trackers of earlier tests, and without this user's account and settings."""
-    monkeypatch.setattr(wandb_tracker, "_given_up", set())
+    monkeypatch.setattr(services, "_given_up", set())
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     yield
@@ -183,7 +183,7 @@ def test_a_tracker_that_hangs_is_stopped(
     broken_wandb(tmp_path / "broken", monkeypatch, **{where: "time.sleep(10_000)"})
     plan = replace(plan_of(), settings={"long": "x" * 300_000})
     tracker = start_tracking(plan, TrackingSettings(timeout_s=1), tmp_path, LOG)
-    process = tracker._target._process
+    process = tracker._targets[0]._process
     tracker.end(record_of(plan))
     assert process is not None and process.returncode is not None, "it is still running"
     (said,) = warnings(caplog)
