@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from prefect_runpod.errors import SettingsError
 from prefect_runpod.texts.addresses import is_loopback
@@ -18,6 +18,7 @@ POOL_TYPE = "runpod"
 
 PREFIX = "PREFECT_RUNPOD_"
 ADDRESS = "RUNPOD_API_BASE_URL"
+MOST_S = 10 * 365 * 86_400  # the clocks of the operating system cannot wait for much longer
 USER_AGENT = "prefect-runpod/1 (httpx)"  # RunPod's proxy rejects the default user agents of some libraries
 
 
@@ -75,6 +76,13 @@ class RunPodSettings(BaseModel):
     """Seconds after the end of its run that a pod waits to be deleted from outside before it tries to delete itself."""
     log_lines: int = Field(default=40, ge=0, le=5000)
     """Number of last lines of a pod's log that are kept with a run that crashed in the pod."""
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_waited_for(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.field_name is not None and info.field_name.endswith("_s") and isinstance(value, int | float) and value > MOST_S:
+            raise ValueError(f"the value must be at most {MOST_S} seconds, which is ten years")
+        return value
 
     @field_validator("server_url")
     @classmethod
