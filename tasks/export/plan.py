@@ -35,11 +35,12 @@ class ExportPlan:
     hide_seen: bool
     piece_users: int
     users: str | None = None  # digest of the chosen users; None for all
+    erased: str | None = None  # digest of the users who are left out because they were erased; None if nobody was
 
     @property
     def name(self) -> str:
         """The folder of the export: its time, and 12 hex digits of everything else."""
-        rest = {key: value for key, value in asdict(self).items() if key != "at"}
+        rest = {key: value for key, value in asdict(self).items() if key != "at" and (key, value) != ("erased", None)}
         return f"{datetime.fromtimestamp(self.at, UTC):{TIME}}-{sha256_of_json(json.loads(json.dumps(rest)))[:12]}"
 
     @property

@@ -19,11 +19,12 @@ from configs.clock import wall_clock
 from configs.errors import CannotExportError
 from configs.settings import EtlSettings, ExportSettings
 from infra.digests import sha256_of
+from infra.erasures import erased_users
 from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
 from models.columns import Columns
 from models.recommender import IntArray, Requests
-from tasks.datasets import Arrays, DatasetRef, external_ids, read_events
+from tasks.datasets import Arrays, DatasetRef, external_ids, read_events, read_table
 from tasks.export.answers import Answers, parquet, vectors_of
 from tasks.export.plan import LATEST, MANIFEST, ExportPlan, continued
 from tasks.export.program import program_files
@@ -97,6 +98,9 @@ def export_version(
     """
     store, ref, dataset = source.store, source.ref, source.dataset
     started = time.monotonic()
+    erased = np.array(sorted(erased_users(store)), np.int64)
+    if users is not None:
+        users = users.without(erased)
     plan = ExportPlan(
         model_name=ref.name,
         version=ref.version,
@@ -107,6 +111,7 @@ def export_version(
         hide_seen=settings.seen == "hide" or (settings.seen == "auto" and not dataset.properties.keeps_repeats),
         piece_users=settings.piece_users,
         users=None if users is None else sha256_of(np.ascontiguousarray(users.ids).tobytes()),
+        erased=sha256_of(erased.tobytes()) if len(erased) else None,
     )
     if settings.at is None:
         plan = continued(plan, destination)
@@ -116,11 +121,11 @@ def export_version(
         ModelRegistry(store).fetched(ref, within=engine.work_dir, serving=True) as folder,
     ):
         writing = _Export(plan, Answers(folder), destination)
-        writing.write_model_parts(lambda ids: _named(external_ids(store, dataset, Columns.USER), ids))
-        count = dataset.users if users is None else len(users.ids)
+        writing.write_model_parts(lambda ids: _named(external_ids(store, dataset, Columns.USER), ids, erased))
+        count = _others(store, dataset, erased) if users is None else len(users.ids)
         if any(part in writing.parts for part in BY_USER):
             names = _UserNames(external_ids(store, dataset, Columns.USER), users)
-            events = read_events(store, dataset, EVENT_COLUMNS)
+            events = (_of_others(chunk, erased) for chunk in read_events(store, dataset, EVENT_COLUMNS))
             writing.write_user_parts(events, names, engine, Path(scratch), lambda done: progress(done, count))
         return writing.seal(count, time.monotonic() - started)
 
@@ -257,11 +262,28 @@ class _UserNames:
         return _named(self._texts, user_ids)
 
 
-def _named(texts: pd.Series[str] | None, user_ids: IntArray) -> pa.Array:
-    """Return the ids as the team knows them. A text that the dataset no longer has, as of a removed user, is null."""
+def _others(store: Store, dataset: DatasetRef, erased: IntArray) -> int:
+    """Return the number of a dataset's users who were not erased."""
+    if not len(erased):
+        return dataset.users
+    return dataset.users - int(read_table(store, dataset, "users", [Columns.USER])[Columns.USER].isin(erased).sum())
+
+
+def _of_others(events: Arrays, erased: IntArray) -> Arrays:
+    """Return the events of users who were not erased. A version that is older than an erasure still has theirs."""
+    if not len(erased):
+        return events
+    kept = ~np.isin(events[Columns.USER], erased)
+    return {name: cells[kept] for name, cells in events.items()}
+
+
+def _named(texts: pd.Series[str] | None, user_ids: IntArray, erased: IntArray = np.empty(0, np.int64)) -> pa.Array:  # noqa: B008
+    """Return the ids as the team knows them. A text that the dataset no longer has, and the id of an erased user, is null."""
+    gone = np.isin(user_ids, erased)
     if texts is None:
-        return pa.array(user_ids)
-    return pa.array([None if pd.isna(text) else text for text in texts.reindex(user_ids)], pa.string())
+        return pa.array(user_ids, mask=gone)
+    found = texts.reindex(user_ids)
+    return pa.array([None if out or pd.isna(text) else text for text, out in zip(found, gone, strict=True)], pa.string())
 
 
 def _rows(name: str, content: bytes) -> int | None:

@@ -28,6 +28,12 @@ class ChosenUsers:
     ids: IntArray  # (U,) ascending
     texts: list[str] | None  # (U,) if the ids are texts
 
+    def without(self, gone: IntArray) -> ChosenUsers:
+        """Return the users of whom `gone` has no number."""
+        kept = ~np.isin(self.ids, gone)
+        texts = None if self.texts is None else [text for text, stays in zip(self.texts, kept, strict=True) if stays]
+        return ChosenUsers(self.ids[kept], texts)
+
 
 @dataclass(frozen=True, eq=False)
 class Piece:

@@ -15,7 +15,7 @@ from .metadata import (
     with_times,
 )
 from .properties_of import reading_for, resolved_properties
-from .release import Release, ReleaseRefusedError, building, chunk_reader
+from .release import Release, ReleaseRefusedError, building, chunk_reader, without_users
 from .row_account import BAD_ROWS, RowAccount, accepted_events
 from .sources import IngestedSource, LocatedSource, ingest, locate
 from .table_reading import Kind, TableReading, refusing_tables, table_readings
@@ -66,4 +66,5 @@ __all__ = [
     "whole_numbers",
     "with_events",
     "with_times",
+    "without_users",
 ]

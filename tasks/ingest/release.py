@@ -14,16 +14,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import DataRefusedError, StoreFullError
 from configs.extras import require
 from configs.settings import EtlSettings, ValidationSettings
 from models.columns import Columns
+from models.identity import number_of
 from tasks.ingest.engine_pandas import Engine, PandasEngine
 from tasks.ingest.events import EventChunk, EventFile, open_event_file
-from tasks.ingest.features import earlier_events
+from tasks.ingest.features import earlier_events, write_features
 from tasks.ingest.metadata import TABLES
 from tasks.ingest.movielens import no_ratings
 from tasks.ingest.row_account import BAD_ROWS, RowAccount
@@ -31,7 +34,7 @@ from tasks.ingest.sources import LocatedSource
 from tasks.ingest.validation import TableReport, ValidationReport, describe
 from tasks.tables import ID_TABLES, PLAIN, DatasetProperties, IdCollectors, ParquetWriter
 
-__all__ = ["Release", "ReleaseRefusedError", "building", "chunk_reader"]
+__all__ = ["Release", "ReleaseRefusedError", "building", "chunk_reader", "without_users"]
 
 PREFIX = "release-"
 LEFTOVER_S = 86_400  # seconds; an older folder was left by a killed run
@@ -60,8 +63,17 @@ class Release:
 
 
 @contextmanager
-def building(source: LocatedSource, validation: ValidationSettings, settings: EtlSettings, now: int) -> Iterator[Release]:
-    """Build the release of a source. Its files exist until the block ends. `now` is UTC seconds.
+def building(
+    source: LocatedSource, validation: ValidationSettings, settings: EtlSettings, now: int, erased: frozenset[int] = frozenset()
+) -> Iterator[Release]:
+    """Build the release of a source. Its files exist until the block ends.
+
+    Args:
+        source: The files.
+        validation: Limits of the validation.
+        settings: How and where it is built.
+        now: UTC seconds.
+        erased: Numbers of users who are left out.
 
     Raises:
         SourceError: The source cannot be read.
@@ -72,7 +84,10 @@ def building(source: LocatedSource, validation: ValidationSettings, settings: Et
         settings.work_dir.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(settings.work_dir)
         with TemporaryDirectory(prefix=PREFIX, dir=settings.work_dir) as folder:
-            yield _build(source, validation, settings, now, Path(folder))
+            found = _build(source, validation, settings, now, Path(folder))
+            yield (
+                without_users(found, np.array(sorted(erased), np.int64), Path(folder), settings.memory_rows) if erased else found
+            )
     except OSError as error:
         raise StoreFullError(
             f"etl.work_dir ({settings.work_dir}) cannot be written: {error.strerror or error}. Free up space there (about 150 "
@@ -166,6 +181,72 @@ def _pieces(interactions: Path, rows: int) -> Iterator[pd.DataFrame]:
     with pq.ParquetFile(interactions) as file:
         for batch in file.iter_batches(rows, columns=list(Columns.HAPPENED)):
             yield batch.to_pandas()
+
+
+def without_users(release: Release, users: npt.NDArray[np.int64], folder: Path, memory_rows: int) -> Release:
+    """Return a release as if some users had never been in it, or the same object if it has nothing of them.
+
+    An item that only they had events of goes with them, unless something describes it. The report keeps the counts of what was read.
+
+    Args:
+        release: The release.
+        users: (n,) their numbers.
+        folder: Gets the new files.
+        memory_rows: How many events are in memory at once.
+
+    Raises:
+        DataRefusedError: No event would be left.
+    """
+    gone = release.users[Columns.USER].isin(users)
+    bad = _names_one_of(release.quarantined, users, text=Columns.USER in release.properties.text_columns)
+    if not gone.any():
+        return replace(release, quarantined=release.quarantined[~bad].reset_index(drop=True)) if bad.any() else release
+    interactions, features = folder / "interactions-left.parquet", folder / "features-left.parquet"
+    if not _write_others(release.interactions, interactions, Columns.USER, users):
+        raise DataRefusedError("No event would be left without the erased users, so no version was made.")
+    superseded = release.superseded[~release.superseded[Columns.USER].isin(users)].reset_index(drop=True)
+    _, with_events = write_features(interactions, features, memory_rows=memory_rows, superseded=superseded)
+    described = release.items.drop(columns=Columns.ITEM)
+    kept = release.items[Columns.ITEM].isin(with_events) | (described.notna() & (described != "")).any(axis=1)
+    lost = {Columns.USER: users, Columns.ITEM: release.items[Columns.ITEM].to_numpy(np.int64)[~kept.to_numpy(bool)]}
+    ids: dict[str, Path] = {}
+    for column, table in ID_TABLES.items():
+        if table in release.ids:
+            ids[table] = folder / f"{table}-left.parquet"
+            _write_others(release.ids[table], ids[table], column, lost[column])
+    return replace(
+        release,
+        interactions=interactions,
+        features=features,
+        items=release.items[kept].reset_index(drop=True),
+        users=release.users[~gone].reset_index(drop=True),
+        quarantined=release.quarantined[~bad].reset_index(drop=True),
+        superseded=superseded,
+        ids=ids,
+    )
+
+
+def _write_others(source: Path, target: Path, column: str, without: npt.NDArray[np.int64]) -> int:
+    """Copy the rows of a Parquet file whose cell in a column is none of `without`. Returns their number."""
+    rows = 0
+    with pq.ParquetFile(source) as file, pq.ParquetWriter(target, file.schema_arrow, compression="zstd") as writer:
+        for batch in file.iter_batches():
+            left = batch.filter(pa.array(~np.isin(batch.column(column).to_numpy(), without)))
+            writer.write_batch(left)
+            rows += left.num_rows
+    return rows
+
+
+def _names_one_of(quarantined: pd.DataFrame, users: npt.NDArray[np.int64], *, text: bool) -> pd.Series[bool]:
+    """Return a mask of the bad rows with a cell that is the id of one of the users. Which cell has the id is no longer known."""
+    wanted = {int(user) for user in users}
+
+    def is_one(cell: str) -> bool:
+        return number_of(cell) in wanted if text else cell.isascii() and cell.isdigit() and int(cell) in wanted
+
+    about = quarantined["table"].isin(("interactions", "users"))
+    named = [any(is_one(cell.strip()) for cell in str(cells).split(" | ")) for cells in quarantined["cells"]]
+    return about & pd.Series(named, index=quarantined.index, dtype=bool)
 
 
 @contextmanager

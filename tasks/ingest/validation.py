@@ -86,6 +86,11 @@ class ValidationReport:
                 del table["left_out"]
         return found
 
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> ValidationReport:
+        """Return what `to_dict` stored."""
+        return cls(**stored | {"tables": {name: TableReport(**counts) for name, counts in stored["tables"].items()}})
+
     def bad_descriptions(self) -> list[str]:
         """Return a sentence for each table of items or users with bad rows: how many, why, and what to do."""
         found: list[str] = []
@@ -258,8 +263,7 @@ def told(reasons: Mapping[str, int], faults: Mapping[str, tuple[str, str]]) -> s
     found: list[str] = []
     mentioned = {""}
     for reason in sorted(reasons, key=lambda reason: -reasons[reason])[:MOST_FAULTS]:
-        place, cells = faults[reason]
-        mend = remedy(reason)
+        (place, cells), mend = faults[reason], remedy(reason)
         said = "" if mend in mentioned else f": {mend}"
         found.append(f"{reason}: {reasons[reason]} rows, first {place} ({cells}){said}")
         mentioned.add(mend)

@@ -24,6 +24,7 @@ from configs.settings import (
     StoreSettings,
     ValidationSettings,
 )
+from infra.erasures import erased_users
 from infra.landing_zone import open_zone
 from infra.pages import visible
 from infra.prefect_server import CHAMPION_AGES, DRIFT_DETECTED, DRIFT_WITHOUT_DATA, RETRAINING_DUE, model_resource
@@ -49,7 +50,7 @@ def build_dataset(data: DataSettings, validation: ValidationSettings, store: Sto
     with ExitStack() as shown:
         source = locate(data, _Download(shown), validation, stored_properties(place, data.dataset_name))
     try:
-        with building(source, validation, settings, int(wall_clock())) as release:
+        with building(source, validation, settings, int(wall_clock()), erased_users(place)) as release:
             account = release.report.tables["interactions"]
             log.info("%s: %s interactions read", source.name, f"{account.rows:,}")
             log.info(

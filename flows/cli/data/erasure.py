@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from configs.errors import AlreadyExistsError, DataRefusedError, NotFoundError, SettingsError
+from configs.errors import SettingsError
 from flows.cli.options import Config, Json, Set, say, settings_of, table, write_json
 from infra.progress import stage
 
 if TYPE_CHECKING:
-    from configs.settings import RetrainSettings
     from infra.storage import Store
+    from tasks.landing import Erased
 
 __all__ = ["erase", "runner"]
 
 REMAINS = (
     ("states of former versions in Redis, without events", "they expire (state.state_ttl_s)"),
-    ("older versions of datasets, and models that learnt from them", "`recsys data prune` and `recsys model prune` delete them"),
+    ("models that learnt from older versions", "`recsys model prune` deletes them"),
     ("files of landing zones, exports and backups", "their own deletion; what is restored of them stays out"),
 )
 
@@ -43,11 +43,13 @@ def erase(
     Example: recsys data erase --user 17 --reason "asked by the user"
     """
     settings = settings_of(config, set_)
+    import time
     from datetime import UTC, datetime
 
     from infra.erasures import erase_user, erased_users, finished_users, record_finished
     from infra.storage import open_store
     from serving.experiments import rewrite_logs
+    from tasks.landing import erase_from_datasets
 
     if user is not None and not reason:
         raise SettingsError("Say why the user is erased: --reason. It is recorded.")
@@ -60,7 +62,8 @@ def erase(
     done: dict[int, list[dict[str, Any]]] = {}
     with stage("erasure"):
         for number in numbers:
-            done[number] = [{"what": what, "done": said} for what, said in _from_datasets(store, number, settings)]
+            found = erase_from_datasets(store, number, settings.landing, settings.etl, time.time())
+            done[number] = [step for each in found for step in _steps(each)]
         # Of all erased users: a server that was away may have uploaded a file since the last run.
         files, lines = rewrite_logs(store, erased_users(store))
     for number, steps in done.items():
@@ -111,26 +114,8 @@ def _number(store: Store, user: str) -> int:
     return number
 
 
-def _from_datasets(store: Store, number: int, settings: RetrainSettings) -> list[tuple[str, str]]:
-    """Take a user out of the newest version of each dataset. Return what was done, by dataset."""
-    import time
-
-    from tasks.datasets import LandingLog, Removal, list_datasets
-    from tasks.landing import remove
-
-    said = []
-    removal = Removal("erasure", "recsys data erase", number)
-    for name in sorted({ref.name for ref in list_datasets(store)}):
-        if LandingLog(store, name).head() is None:
-            said.append((f"dataset {name}", "not made from a landing zone: make it again without the user, and prune it"))
-            continue
-        try:
-            ref, entry = remove(store, name, removal, settings.landing, settings.etl.work_dir, time.time())
-        except NotFoundError:
-            said.append((f"dataset {name}", "has nothing of the user"))
-        except (DataRefusedError, AlreadyExistsError) as error:
-            said.append((f"dataset {name}", f"failed: {error}"))
-        else:
-            events = 0 if entry.removal is None else entry.removal.events
-            said.append((f"dataset {name}", f"{events:,} events removed; version {ref.version}"))
-    return said
+def _steps(erased: Erased) -> list[dict[str, Any]]:
+    """Return what was done about a dataset, and its older versions that remain."""
+    name, until = erased.dataset, "`recsys model prune` and then `recsys data prune` delete it"
+    remains = [{"what": f"version {version}", "remains until": until} for version in erased.remains]
+    return [{"what": f"dataset {name}", "done": erased.done}, *remains]
