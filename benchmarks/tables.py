@@ -283,6 +283,9 @@ TABLES: dict[str, Table] = {
         "first_calls.json", "python -m benchmarks.serving.first_calls", rendered_by("benchmarks.serving.first_calls")
     ),
     "framework": Table("framework.json", "python -m benchmarks.serving.framework", rendered_by("benchmarks.serving.framework")),
+    "redis-bytes": Table(
+        "redis_bytes.json", "python -m benchmarks.serving.redis_bytes", rendered_by("benchmarks.serving.redis_bytes")
+    ),
     "rollouts": Table("rollouts.json", "python -m benchmarks.serving.rollouts", rendered_by("benchmarks.serving.rollouts")),
     "experiments": Table(
         "experiments.json", "python -m benchmarks.serving.experiments", rendered_by("benchmarks.serving.experiments")

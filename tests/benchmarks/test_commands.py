@@ -68,6 +68,7 @@ NOT_RUN = {
     "serving.general": "It starts servers and a Redis: tests/full/serving/test_general_benchmark.py runs it.",
     "serving.load": "It starts nine servers and a Redis, and needs wrk.",
     "serving.mixed": "It starts servers and a Redis: tests/full/serving/test_serve_command.py runs its load.",
+    "serving.redis_bytes": "It starts a Redis.",
     "serving.plain": "It is a server that does not end; serving.load starts it.",
     "training.cpu_speed": "It compiles kernels and trains a model.",
     "training.kernels": "It needs a GPU.",
@@ -119,6 +120,7 @@ def test_every_command_explains_itself(command: str, monkeypatch: pytest.MonkeyP
         (["serving.load"], "wrk is not installed"),
         (["serving.framework"], "wrk is not installed"),
         (["serving.mixed"], "redis-server is not installed"),
+        (["serving.redis_bytes"], "redis-server is not installed"),
     ],
 )
 def test_a_benchmark_that_cannot_run_is_skipped_with_one_sentence(
