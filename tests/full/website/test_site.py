@@ -13,12 +13,27 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
 from tests.full.conftest import CHROMIUM
+from tests.volume import NIGHTLY
 
 pytestmark = pytest.mark.full
 ROOT = Path(__file__).parents[3]
 FETCHED = re.compile(
     r"""(?:<(?:script|img|iframe)[^>]*\ssrc|<link[^>]*rel="(?:stylesheet|icon|preload)"[^>]*href)="?(https?:)?//"""
 )
+SOME = (
+    "index",
+    "getting-started/first-session",
+    "how-to/own-model",
+    "architecture/index",
+    "reference/metrics",
+    "benchmarks/gate",
+)
+
+
+def shown(site: Path) -> list[str]:
+    """Return the pages to look at: one of each kind, and in the nightly tests all that open without a server."""
+    every = sorted(path.relative_to(site).with_suffix("").as_posix() for path in site.rglob("*.html"))
+    return [name for name in every if name != "404"] if NIGHTLY else list(SOME)
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +60,6 @@ def test_the_strict_build_makes_every_page_and_fetches_nothing(site: Path) -> No
 
 
 def test_pages_fit_a_phone_draw_their_diagrams_find_words_and_pass_axe(site: Path) -> None:
-    shown = [
-        "index",
-        "getting-started/first-session",
-        "how-to/own-model",
-        "architecture/index",
-        "reference/metrics",
-        "benchmarks/gate",
-    ]
     faults: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--allow-file-access-from-files"])
@@ -61,7 +68,7 @@ def test_pages_fit_a_phone_draw_their_diagrams_find_words_and_pass_axe(site: Pat
             view = context.new_page()
             asked: list[str] = []
             view.on("request", lambda request, asked=asked: asked.append(request.url))
-            for name in shown:
+            for name in shown(site):
                 view.goto((site / f"{name}.html").as_uri())
                 if name == "architecture/index":
                     view.wait_for_selector("div.mermaid", timeout=20_000)
