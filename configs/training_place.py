@@ -12,7 +12,7 @@ __all__ = ["TrainingPlaceSettings"]
 
 
 class TrainingPlaceSettings(Settings):
-    """Where the candidates of a run are trained."""
+    """Where the candidates of a run are trained, with which weights they begin, and which weights are served."""
 
     where: Literal["inline", "deployment"] = "inline"
     """Place of training. `inline`: in the run itself. `deployment`: as a run of `deployment`, on a work pool with GPUs. Data and
@@ -37,3 +37,14 @@ class TrainingPlaceSettings(Settings):
     the judged weights are served."""
     refit_users: int = Field(default=1000, ge=1)
     """Maximum number of users, drawn at random, whose top ten of both models are compared."""
+    warm_start: bool = False
+    """Begin the challenger's training with the champion's weights instead of random ones, if its kind allows it. It then learns only the
+    users with new events and a sample of the others, which takes less time. If a warm start is impossible, it is trained from scratch and
+    the run says why."""
+    full_every: int = Field(default=10, ge=1)
+    """With `warm_start`: one of so many trainings is from scratch, as a control, whether they are promoted or held. With 1, each one is."""
+    full_days: float | None = Field(default=None, gt=0)
+    """With `warm_start`: a training is from scratch if the events of the last one from scratch end so many days before those of now. If
+    empty, only `full_every` counts."""
+    old_share: Share = 0.2
+    """With `warm_start`: share of the users without new events whose events are learnt again, so that they are not forgotten."""

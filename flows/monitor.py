@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from configs.settings import DataSettings, DriftSettings, DueSettings, MonitoringSettings, RetrainSettings, StoreSettings
+from configs.training_place import TrainingPlaceSettings
 from flows.forms import with_form
 from infra.leases import leased
 from infra.storage import open_store
@@ -40,6 +41,7 @@ def monitor(
     store: StoreSettings = DEFAULTS.store,
     monitoring: MonitoringSettings = DEFAULTS.monitoring,
     when: DueSettings = DEFAULTS.when,
+    training: TrainingPlaceSettings = DEFAULTS.training,
     since: int | None = None,
     now: int | None = None,
 ) -> DriftResult:
@@ -56,6 +58,7 @@ def monitor(
         store: Store of the dataset and the champion.
         monitoring: Settings of live quality and of the reports.
         when: When a retraining is due.
+        training: How a retraining begins: warm or from scratch.
         since: Start of the slice in UTC seconds (see `tasks.monitoring.run`).
         now: End of the slice in UTC seconds (see `tasks.monitoring.run`).
     """
@@ -65,7 +68,7 @@ def monitor(
         said = drift_answer(result)
         if since is None:  # a slice that was asked for is of the past, and says nothing about today
             look = Look.at_dataset(chosen, monitoring.clock, now)
-            said = f"{said} {decide_retraining(chosen, result, look, when, store).answer.message}"
+            said = f"{said} {decide_retraining(chosen, result, look, when, store, training).answer.message}"
     announce_drift(result, store)
     return ended(result.verdict.capitalize(), said, result)
 

@@ -6,7 +6,7 @@ from prefect import flow
 
 from configs.errors import ReplayError
 from configs.studies import ReplaySettings
-from flows.challenge import Clock, judge_and_promote, train_and_evaluate
+from flows.challenge import Clock, judge_and_promote, parent_of, train_and_evaluate
 from flows.etl import etl
 from flows.forms import with_form
 from flows.monitor import monitor
@@ -86,19 +86,26 @@ def watch_slice(plan: ReplayPlan, part: Slice, settings: ReplaySettings) -> Slic
 def retrain_policies(plan: ReplayPlan, part: Slice, record: SliceRecord, due: dict[str, str], settings: ReplaySettings) -> None:
     """Train once for all policies that are due. Each policy's gate decides against its own champion.
 
-    One training is enough, because the same settings on the same dataset give the same model.
+    One training from scratch is enough, because the same settings on the same dataset give the same model. A warm start is a policy's
+    own, because it begins with the policy's champion.
 
     Raises:
         ReplayError: The gate held the first model, so there is no champion.
     """
     dataset = dataset_of(plan, record)
-    shared, run, ranked = Clock(), run_settings(plan, settings), None
+    shared, run, scratch = Clock(), run_settings(plan, settings), None
     for policy, why in due.items():
         kept = promoted_before(plan, part, record, policy, why, settings)
         if kept is None:
-            ranked = ranked or train_and_evaluate(dataset, run, shared)
-            own = Clock()
-            outcome = judge_and_promote(ranked, dataset, run_settings(plan, settings, policy), own)
+            own, its = Clock(), run_settings(plan, settings, policy)
+            parent = parent_of(dataset, its, own)
+            if parent is not None:
+                ranked = train_and_evaluate(dataset, its, own, parent)
+            else:
+                ranked = scratch = scratch or train_and_evaluate(dataset, run, shared)
+                own.seconds |= shared.seconds
+            outcome = judge_and_promote(ranked, dataset, its, own)
+            challenger = ranked.trained.challenger
             kept = TrainingRecord(
                 policy=policy,
                 slice=part.number,
@@ -108,9 +115,12 @@ def retrain_policies(plan: ReplayPlan, part: Slice, record: SliceRecord, due: di
                 outcome=outcome.decision.outcome,
                 reasons=outcome.decision.reasons,
                 champion=outcome.champion,
-                holdout_ndcg_at_10=outcome.evaluation.metrics[ranked.trained.challenger.kind]["all"]["ndcg@10"],
+                holdout_ndcg_at_10=outcome.evaluation.metrics[challenger.kind]["all"]["ndcg@10"],
                 training_s=round(sum(epoch.seconds for each in ranked.trained.candidates for epoch in each.epochs), 2),
-                seconds=round(sum(shared.seconds.values()) + sum(own.seconds.values()), 2),
+                seconds=round(sum(own.seconds.values()), 2),
+                warm=challenger.warm is not None,
+                challenger_s=round(sum(epoch.seconds for epoch in challenger.epochs), 3),
+                learnt=challenger.events * len(challenger.epochs),
             )
         if kept.champion is None:
             raise ReplayError(

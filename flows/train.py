@@ -8,7 +8,7 @@ from prefect import flow
 
 from configs.errors import TrainingError
 from configs.settings import RetrainSettings
-from flows.challenge import Clock, evaluate_candidates, register_unjudged, train_inline
+from flows.challenge import Clock, evaluate_candidates, parent_of, register_unjudged, train_inline
 from flows.forms import with_form
 from infra.leases import leased
 from infra.locks import run_lock
@@ -24,10 +24,20 @@ __all__ = ["train"]
 
 @overload
 def train(
-    settings: RetrainSettings = ..., dataset: str | None = ..., hand_over: Literal[False] = ..., refit_epochs: None = ...
+    settings: RetrainSettings = ...,
+    dataset: str | None = ...,
+    hand_over: Literal[False] = ...,
+    refit_epochs: None = ...,
+    parent: str | None = ...,
 ) -> ModelRef: ...
 @overload
-def train(settings: RetrainSettings, dataset: str | None, hand_over: Literal[True], refit_epochs: int | None = ...) -> None: ...
+def train(
+    settings: RetrainSettings,
+    dataset: str | None,
+    hand_over: Literal[True],
+    refit_epochs: int | None = ...,
+    parent: str | None = ...,
+) -> None: ...
 @with_form(
     "model_name",
     "data.source",
@@ -35,7 +45,7 @@ def train(settings: RetrainSettings, dataset: str | None, hand_over: Literal[Tru
     "data.landing",
     "challenger",
     "store.url",
-    hidden=("hand_over", "refit_epochs"),
+    hidden=("hand_over", "refit_epochs", "parent"),
 )
 @flow(
     name="train",
@@ -48,6 +58,7 @@ def train(
     dataset: str | None = None,
     hand_over: bool = False,
     refit_epochs: int | None = None,
+    parent: str | None = None,
 ) -> ModelRef | None:
     """Train and register a version without a decision. `promote` judges it later.
 
@@ -57,6 +68,7 @@ def train(
         hand_over: Upload the candidates for the run that started this one (`training.where: deployment`), without registering
             them.
         refit_epochs: With `hand_over`: train the challenger only, on all events, for so many epochs (`training.refit`).
+        parent: With `hand_over`: version whose weights the challenger begins with (`training.warm_start`).
 
     Returns:
         The registered version, or None with `hand_over`.
@@ -67,11 +79,11 @@ def train(
         version = None
         with leased(open_store(settings.store), f"a training of {settings.model_name}", [chosen.prefix]):
             if hand_over and refit_epochs is not None:
-                upload_trained([_refit(chosen, refit_epochs, settings, clock)], settings)
+                upload_trained([_refit(chosen, refit_epochs, parent, settings, clock)], settings)
             elif hand_over:
-                upload_trained(train_inline(chosen, settings, clock).candidates, settings)
+                upload_trained(train_inline(chosen, settings, clock, parent).candidates, settings)
             else:
-                trained = train_inline(chosen, settings, clock)
+                trained = train_inline(chosen, settings, clock, parent_of(chosen, settings, clock))
                 version = register_unjudged(evaluate_candidates(trained, chosen, settings, clock), settings, clock)
         clear_checkpoints(settings)
     if version is None:
@@ -80,9 +92,9 @@ def train(
     return ended("Registered", said, version, f"{version.name} {version.version}")
 
 
-def _refit(dataset: DatasetRef, epochs: int, settings: RetrainSettings, clock: Clock) -> Candidate:
+def _refit(dataset: DatasetRef, epochs: int, parent: str | None, settings: RetrainSettings, clock: Clock) -> Candidate:
     """Return the challenger, trained on all events. Raises TrainingError if it cannot be trained so."""
-    found = clock("refit", refit_model, dataset, settings.challenger, epochs, settings)
+    found = clock("refit", refit_model, dataset, settings.challenger, epochs, settings, parent)
     if isinstance(found, str):
         raise TrainingError(found)
     return found

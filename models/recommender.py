@@ -19,7 +19,7 @@ import torch
 
 from configs.errors import CannotExportError
 
-__all__ = ["EpochReport", "FitReport", "IntArray", "OnEpoch", "Program", "Recommender", "Requests", "Sequences"]
+__all__ = ["EpochReport", "FitReport", "IntArray", "OnEpoch", "Program", "Recommender", "Requests", "Sequences", "WarmStart"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -70,6 +70,21 @@ class Sequences:
         """The row (N,) of each event."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
 
+    def of_rows(self, rows: IntArray) -> Sequences:
+        """Return the sequences of these rows, in that order."""
+        starts, lengths = self.offsets[rows], self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        index = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths) + np.repeat(starts, lengths)
+        return Sequences(
+            user_ids=self.user_ids[rows],
+            offsets=offsets,
+            item_ids=self.item_ids[index],
+            timestamps=self.timestamps[index],
+            ties_drawn=self.ties_drawn,
+            weights=None if self.weights is None else self.weights[index],
+            ratings=None if self.ratings is None else self.ratings[index],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Requests(Sequences):
@@ -91,18 +106,16 @@ class Requests(Sequences):
 
     def take(self, rows: IntArray) -> Requests:
         """Return the requests at these rows, in that order."""
-        starts, lengths = self.offsets[rows], self.lengths[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        index = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths) + np.repeat(starts, lengths)
+        taken = self.of_rows(rows)
         return Requests(
-            user_ids=self.user_ids[rows],
-            offsets=offsets,
-            item_ids=self.item_ids[index],
-            timestamps=self.timestamps[index],
+            user_ids=taken.user_ids,
+            offsets=taken.offsets,
+            item_ids=taken.item_ids,
+            timestamps=taken.timestamps,
             ties_drawn=self.ties_drawn,
             request_times=self.request_times[rows],
             targets=self.targets[rows],
-            ratings=None if self.ratings is None else self.ratings[index],
+            ratings=taken.ratings,
             target_ratings=None if self.target_ratings is None else self.target_ratings[rows],
         )
 
@@ -165,6 +178,14 @@ class Program:
     users: IntArray | None = None  # raw ids of the users 1, 2, ... of an input that takes users by number
 
 
+@dataclass(frozen=True, eq=False)
+class WarmStart:
+    """Where a `fit` begins that does not begin from scratch."""
+
+    parent: Recommender  # a trained model of the same kind
+    rows: IntArray  # (R,) rows of the train part to learn, ascending: users with new events, and a sample of the others
+
+
 class Recommender(ABC):
     """A model that ranks its whole catalogue for each request."""
 
@@ -186,6 +207,15 @@ class Recommender(ABC):
 
         A model that does not use them ignores them.
         """
+
+    def begin_with(self, start: WarmStart) -> bool:
+        """Begin the next `fit` with the weights of an earlier model, and return whether this kind and its settings allow that.
+
+        Users and items that both models know keep their rows, and new ones get fresh rows. The vocabulary and the popularity of items
+        are those of the whole train part, but only `start.rows` of it are learnt. A kind that does not override this is always
+        trained from scratch.
+        """
+        return False
 
     @abstractmethod
     def fit(

@@ -33,6 +33,12 @@ class PlayedPolicySettings(PolicySettings):
 
     refit: bool | None = None
     """Whether this policy's accepted challengers are trained on all events before they are served. If empty, `training.refit` says so."""
+    warm_start: bool | None = None
+    """Whether this policy's challengers begin with the champion's weights. If empty, `training.warm_start` says so."""
+    full_every: int | None = Field(default=None, ge=1)
+    """One of so many trainings of this policy is from scratch. If empty, `training.full_every` says so."""
+    full_days: float | None = Field(default=None, gt=0)
+    """Days after which a training of this policy is from scratch. If empty, `training.full_days` says so."""
 
 
 class ShiftSettings(Settings):

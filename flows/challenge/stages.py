@@ -24,6 +24,7 @@ from tasks.stages import (
     Trained,
     check_gate,
     check_refit_model,
+    choose_parent,
     download_refit,
     download_trained,
     evaluate_models,
@@ -48,6 +49,7 @@ __all__ = [
     "Ranked",
     "evaluate_candidates",
     "judge_and_promote",
+    "parent_of",
     "register_unjudged",
     "train_and_evaluate",
     "train_and_gate",
@@ -133,25 +135,37 @@ def train_and_gate(dataset: DatasetRef, settings: RetrainSettings, clock: Clock)
     """
     with leased(open_store(settings.store), f"a training of {settings.model_name}", [dataset.prefix]):
         clock("check", check_gate, dataset, settings)
-        ranked = train_and_evaluate(dataset, settings, clock)
+        ranked = train_and_evaluate(dataset, settings, clock, parent_of(dataset, settings, clock))
         outcome = judge_and_promote(ranked, dataset, settings, clock)
     clear_checkpoints(settings)
     return outcome
 
 
-def train_and_evaluate(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Ranked:
+def parent_of(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> str | None:
+    """Return the version whose weights the challenger begins with, or None if it is trained from scratch."""
+    return clock("begin", choose_parent, dataset, settings) if settings.training.warm_start else None
+
+
+def train_and_evaluate(dataset: DatasetRef, settings: RetrainSettings, clock: Clock, parent: str | None = None) -> Ranked:
     """Train the models of a run, in this run or by a deployment as configured, and evaluate them.
 
     Their checkpoints are kept until `clear_checkpoints` is called.
+
+    Args:
+        dataset: Dataset version to train on.
+        settings: Settings of the run.
+        clock: Records the durations of the stages.
+        parent: Version whose weights the challenger begins with. None: it is trained from scratch.
     """
     remote = settings.training.where == "deployment"
-    trained = _train_remotely(dataset, settings, clock) if remote else train_inline(dataset, settings, clock)
+    trained = (_train_remotely if remote else train_inline)(dataset, settings, clock, parent)
     return evaluate_candidates(trained, dataset, settings, clock)
 
 
-def train_inline(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Trained:
-    """Train the models of a run in this run."""
-    return Trained([clock(f"train {kind}", train_model, dataset, kind, settings) for kind in settings.kinds])
+def train_inline(dataset: DatasetRef, settings: RetrainSettings, clock: Clock, parent: str | None = None) -> Trained:
+    """Train the models of a run in this run. The challenger begins with the weights of the version `parent`."""
+    parents = {settings.challenger: parent}  # baselines are trained from scratch, so that they are judged at their best
+    return Trained([clock(f"train {kind}", train_model, dataset, kind, settings, parents.get(kind)) for kind in settings.kinds])
 
 
 def evaluate_candidates(trained: Trained, dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Ranked:
@@ -217,11 +231,12 @@ def _refitted(ranked: Ranked, dataset: DatasetRef, settings: RetrainSettings, cl
     """Train the challenger on all events where it was trained before, and check the result. A failure keeps nothing from promotion."""
     challenger, own = ranked.trained.challenger, Clock()
     runs: tuple[str, ...] = ()
+    parent = challenger.warm.parent if challenger.warm else None
     if ranked.trained.remote is None:
-        refit = own("refit", refit_model, dataset, challenger.kind, challenger.best_epoch, settings)
+        refit = own("refit", refit_model, dataset, challenger.kind, challenger.best_epoch, settings, parent)
     else:
         try:
-            runs = own("refit", train_by_deployment, dataset, settings, challenger.best_epoch)
+            runs = own("refit", train_by_deployment, dataset, settings, challenger.best_epoch, parent)
             refit = own("refit", download_refit, runs, settings)
         except TrainingError as error:
             refit = str(error)
@@ -253,7 +268,7 @@ def register_unjudged(ranked: Ranked, settings: RetrainSettings, clock: Clock) -
     return version
 
 
-def _train_remotely(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Trained:
-    """Train the models of a run by a deployment."""
-    runs = clock("train", train_by_deployment, dataset, settings)
+def _train_remotely(dataset: DatasetRef, settings: RetrainSettings, clock: Clock, parent: str | None = None) -> Trained:
+    """Train the models of a run by a deployment. The challenger begins with the weights of the version `parent`."""
+    runs = clock("train", train_by_deployment, dataset, settings, None, parent)
     return clock("take over", download_trained, dataset, runs, settings)

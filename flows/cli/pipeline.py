@@ -124,7 +124,14 @@ def monitor(dataset: Dataset = None, config: Config = None, set_: Set = None, js
 
     with stage("drift"):
         result = flow(
-            dataset, settings.model_name, settings.data, settings.drift, settings.store, settings.monitoring, settings.when
+            dataset,
+            settings.model_name,
+            settings.data,
+            settings.drift,
+            settings.store,
+            settings.monitoring,
+            settings.when,
+            settings.training,
         )
     write_json(json_file, result.to_dict())
     _print_drift(result)

@@ -107,7 +107,7 @@ class ModelRegistry:
         """
         return read_manifest(self._store, name, version)[0]
 
-    def read_file(self, ref: ModelRef, file: str) -> bytes | None:
+    def read_file(self, ref: ModelRef | StagedVersion, file: str) -> bytes | None:
         """Return the content of one file of a version, or None if the version has no such file.
 
         Raises:

@@ -18,15 +18,25 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from configs.errors import TrainingError
 from configs.settings import NCFSettings
 from models.evaluation import metrics, popularity_level, rank_requests
 from models.ncf.inference import hidden_layers
 from models.ratings import Features, RatingHead
-from models.recommender import FitReport, IntArray, OnEpoch, Program, Recommender, Requests, Sequences
+from models.recommender import FitReport, IntArray, OnEpoch, Program, Recommender, Requests, Sequences, WarmStart
 from models.sequences import Vocabulary
-from models.training import Checkpoints, EagerEpochs, Learner, Schedule, fingerprint_of, resolve_device
+from models.training import (
+    Checkpoints,
+    EagerEpochs,
+    Learner,
+    Schedule,
+    adopt_weights,
+    fingerprint_of,
+    resolve_device,
+    same_rows,
+)
 from models.training import train as run_training
 
 __all__ = ["NCF"]
@@ -48,9 +58,18 @@ class NCF(Recommender):
         self._items = self._users = Vocabulary(self.catalogue)
         self._weights: dict[str, torch.Tensor] = {}
         self._rating_head: RatingHead | None = None
+        self._start: WarmStart | None = None
 
     def settings(self) -> dict[str, Any]:
         return self._settings.model_dump(mode="json")
+
+    def begin_with(self, start: WarmStart) -> bool:
+        shape = ("mf_width", "mlp_width", "mlp_hidden")
+        parent = start.parent
+        if not isinstance(parent, NCF) or any(getattr(self._settings, n) != getattr(parent._settings, n) for n in shape):
+            return False
+        self._start = start
+        return True
 
     def fit(
         self,
@@ -73,7 +92,11 @@ class NCF(Recommender):
             torch.manual_seed(seed)
             network = neumf(len(train.user_ids), len(catalogue), settings).to(self._device)
         optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        sampler = _Sampler(users, items, len(catalogue), settings.negatives, train.relative_weights)
+        learnt, start = None, self._start
+        if start is not None:
+            self._adopt(network, start)
+            learnt, self._start = np.flatnonzero(np.isin(train.row_of_event, start.rows)), None
+        sampler = _Sampler(users, items, len(catalogue), settings.negatives, train.relative_weights, learnt)
 
         def batches(epoch: int) -> Iterator[dict[str, torch.Tensor]]:
             return sampler.batches(settings.batch_size, np.random.default_rng([seed, epoch]))
@@ -184,6 +207,14 @@ class NCF(Recommender):
         model._rating_head = RatingHead.load(folder)
         return model
 
+    def _adopt(self, network: nn.Module, start: WarmStart) -> None:
+        """Give the network the weights of an earlier model, with the rows of the users and items that both know."""
+        parent = start.parent
+        assert isinstance(parent, NCF)
+        rows = {"user": same_rows(self._users.ids, parent._users.ids), "item": same_rows(self.catalogue, parent.catalogue)}
+        named = {f"{who}_{half}_embedding.weight": found for who, found in rows.items() for half in ("mf", "mlp")}
+        adopt_weights(network, parent._weights, named)
+
     def _take_weights(self, state: dict[str, torch.Tensor]) -> None:
         self._weights = {name: weight.detach().clone() for name, weight in state.items()}
         for name in ("user_mf_embedding.weight", "user_mlp_embedding.weight"):
@@ -197,8 +228,15 @@ class _Sampler:
     """
 
     def __init__(
-        self, users: IntArray, items: IntArray, n_items: int, negatives: int, weights: npt.NDArray[np.float32] | None = None
+        self,
+        users: IntArray,
+        items: IntArray,
+        n_items: int,
+        negatives: int,
+        weights: npt.NDArray[np.float32] | None = None,
+        learnt: IntArray | None = None,
     ) -> None:
+        self.learnt = np.arange(len(users)) if learnt is None else learnt  # places of the events to yield
         self.users, self.items, self.n_items, self.negatives, self.weights = users, items, n_items, negatives, weights
         self.seen = np.unique(users * (n_items + 1) + items)
         met = np.bincount(self.seen // (n_items + 1))
@@ -209,7 +247,7 @@ class _Sampler:
             )
 
     def batches(self, batch_size: int, rng: np.random.Generator) -> Iterator[dict[str, torch.Tensor]]:
-        order = rng.permutation(len(self.users))
+        order = self.learnt[rng.permutation(len(self.learnt))]
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             users = np.repeat(self.users[rows], self.negatives)

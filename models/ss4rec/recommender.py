@@ -23,7 +23,7 @@ from models.evaluation import MISS, metrics, popularity_level
 from models.intervals import refuse_milliseconds
 from models.losses import NextItemLoss
 from models.ratings import RatingHead, event_features, pair_features
-from models.recommender import FitReport, IntArray, OnEpoch, Program, Recommender, Requests, Sequences
+from models.recommender import FitReport, IntArray, OnEpoch, Program, Recommender, Requests, Sequences, WarmStart
 from models.sequences import Vocabulary, histories
 from models.ss4rec.kernels import resolve_backend
 from models.ss4rec.last_hidden import last_hidden
@@ -40,17 +40,23 @@ from models.training import (
     Replicas,
     Schedule,
     StepRule,
+    adopt_weights,
     autocast,
     fingerprint_of,
     half_type,
     name_first_nonfinite,
     resolve_device,
+    same_rows,
+    same_shapes,
 )
 from models.training import train as run_training
 from models.users import UserTraits
 from models.windows import Batch, Batching, Segments, TrainingBatches
 
 __all__ = ["SS4Rec"]
+
+ITEM_ROWS = "items.weight"
+"""The weight with a row for each item."""
 
 
 class SS4Rec(Recommender):
@@ -77,6 +83,7 @@ class SS4Rec(Recommender):
         self._network: SS4RecNetwork | None = None
         self._compiled: Callable[[], None] | None = None
         self._rating_head: RatingHead | None = None
+        self._start: WarmStart | None = None
 
     def settings(self) -> dict[str, Any]:
         return self._settings.model_dump(mode="json")
@@ -98,6 +105,15 @@ class SS4Rec(Recommender):
         if self._settings.user_features:
             self._traits = UserTraits.of(users)
 
+    def begin_with(self, start: WarmStart) -> bool:
+        parent = start.parent
+        if not isinstance(parent, SS4Rec) or self._trait_values != parent._trait_values:
+            return False
+        with torch.random.fork_rng(devices=[]):
+            fits = same_shapes(self._untrained(), parent.network.state_dict(), [ITEM_ROWS])
+        self._start = start if fits else None
+        return fits
+
     def fit(
         self,
         train: Sequences,
@@ -118,12 +134,16 @@ class SS4Rec(Recommender):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._network = self._untrained().to(device)
-        network = self._network
+        network, learnt, start = self._network, train, self._start
+        if start is not None:
+            assert isinstance(start.parent, SS4Rec)
+            adopt_weights(network, start.parent.network.state_dict(), {ITEM_ROWS: same_rows(catalogue, start.parent.catalogue)})
+            learnt, self._start = train.of_rows(start.rows), None
         replicas.adopt_first(network.state_dict().values())
         graphed = device.type == "cuda" and self._backend == "cuda" and not settings.debug
         optimizer = AdamW(network.parameters(), settings.learning_rate, settings.weight_decay)
         batches = TrainingBatches(
-            train,
+            learnt,
             self._vocabulary,
             Batching(
                 max_length=settings.max_length,
@@ -133,7 +153,7 @@ class SS4Rec(Recommender):
                 shuffle_ties=settings.shuffle_ties and train.ties_drawn,
             ),
             device=device,
-            who=self._who(train.user_ids),
+            who=self._who(learnt.user_ids),
             replicas=replicas,
         )
         rates = Rates(settings.learning_rate, settings.max_epochs, settings.warm_up, settings.schedule)
@@ -305,6 +325,10 @@ class SS4Rec(Recommender):
 
     def _untrained(self) -> SS4RecNetwork:
         return SS4RecNetwork(len(self.catalogue), self._settings, self._traits.sizes if self._traits is not None else ())
+
+    @property
+    def _trait_values(self) -> tuple[tuple[str, ...], ...] | None:
+        return None if self._traits is None else self._traits.values
 
     def _who(self, user_ids: IntArray) -> IntArray | None:
         return None if self._traits is None else self._traits.of_users(user_ids)

@@ -8,6 +8,7 @@ from .loop import Schedule, asked_epochs, fixed_epochs, judged_once, train
 from .precision import autocast, half_type
 from .rates import Rates
 from .saved_files import Saved, read_model, write_model
+from .warm import adopt_weights, same_rows, same_shapes
 
 __all__ = [
     "AdamW",
@@ -24,6 +25,7 @@ __all__ = [
     "Schedule",
     "StepRule",
     "WeightAverage",
+    "adopt_weights",
     "asked_epochs",
     "autocast",
     "fingerprint_of",
@@ -35,6 +37,8 @@ __all__ = [
     "place",
     "read_model",
     "resolve_device",
+    "same_rows",
+    "same_shapes",
     "train",
     "write_model",
 ]

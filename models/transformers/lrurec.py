@@ -8,6 +8,7 @@ A unit (Orvieto et al. 2023, arXiv 2303.06349) has a diagonal recurrence of comp
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -104,5 +105,6 @@ class LRURec(SequenceRecommender):
     """LRURec as a `Recommender`."""
 
     name = "lrurec"
+    item_rows: ClassVar[dict[str, int]] = {"items.weight": 1, "bias": 0}
     settings_type = LRURecSettings
     network_type = LRURecNetwork

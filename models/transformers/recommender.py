@@ -17,7 +17,7 @@ from configs.errors import TrainingError
 from models.evaluation import MISS, metrics, popularity_level
 from models.intervals import refuse_milliseconds
 from models.losses import NextItemLoss
-from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
+from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences, WarmStart
 from models.sequences import Vocabulary, histories
 from models.training import (
     AdamW,
@@ -28,10 +28,13 @@ from models.training import (
     Rates,
     Schedule,
     StepRule,
+    adopt_weights,
     autocast,
     half_type,
     read_model,
     resolve_device,
+    same_rows,
+    same_shapes,
     write_model,
 )
 from models.training import train as run_training
@@ -53,11 +56,15 @@ class SequenceRecommender(Recommender):
     reads_time: ClassVar[bool] = False
     """Whether the network reads times even without the setting interval_embedding."""
 
+    item_rows: ClassVar[dict[str, int]] = {"items.weight": 1}
+    """The weights with a row for each item, and the row of the first item."""
+
     def __init__(self, settings: SequenceSettings) -> None:
         self._settings = settings
         self._device = torch.device(resolve_device(settings.device))
         self._take(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
         self._network: ItemNetwork | None = None
+        self._start: WarmStart | None = None
 
     @property
     def max_length(self) -> int:
@@ -72,6 +79,15 @@ class SequenceRecommender(Recommender):
 
     def settings(self) -> dict[str, Any]:
         return self._settings.model_dump(mode="json")
+
+    def begin_with(self, start: WarmStart) -> bool:
+        parent = start.parent
+        if not isinstance(parent, type(self)):
+            return False
+        with torch.random.fork_rng(devices=[]):
+            fits = same_shapes(self._untrained(), parent.network.state_dict(), self.item_rows)
+        self._start = start if fits else None
+        return fits
 
     def fit(
         self,
@@ -92,10 +108,16 @@ class SequenceRecommender(Recommender):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._network = network = self._untrained().to(device)
+        learnt, start = train, self._start
+        if start is not None:
+            assert isinstance(start.parent, SequenceRecommender)
+            rows = {name: same_rows(catalogue, start.parent.catalogue, first) for name, first in self.item_rows.items()}
+            adopt_weights(network, start.parent.network.state_dict(), rows)
+            learnt, self._start = train.of_rows(start.rows), None
         optimizer = AdamW(network.parameters(), settings.learning_rate, settings.weight_decay)
         tokens = max(settings.batch_tokens, settings.max_length)
         batching = Batching(settings.max_length, tokens, seed, shuffle_ties=train.ties_drawn)
-        batches = TrainingBatches(train, self._vocabulary, batching, device=device)
+        batches = TrainingBatches(learnt, self._vocabulary, batching, device=device)
         rates = Rates(settings.learning_rate, settings.max_epochs, settings.warm_up, settings.schedule)
         rule = StepRule(
             settings.weight_averaging,

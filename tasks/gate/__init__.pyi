@@ -1,7 +1,7 @@
 from .decision import Approval, Decision
 from .judging import gate_settings, judge_sealed, judge_staged, record_decision
 from .notifications import Notice, champion_notice, decision_notice, fitting
-from .page import comparison_png, next_in_markdown, outcome_words, refit_note, render_markdown, summary
+from .page import began_note, comparison_png, next_in_markdown, outcome_words, refit_note, render_markdown, summary
 from .publication import Published, promote_version, publish, stage_challenger, stage_refit, with_refit
 from .readiness import refuse_unjudgeable
 from .retention import ModelPrunePlan, plan_model_prune, prune_models, served_versions
@@ -14,6 +14,7 @@ __all__ = [
     "ModelPrunePlan",
     "Notice",
     "Published",
+    "began_note",
     "champion_notice",
     "comparison_png",
     "decision_notice",

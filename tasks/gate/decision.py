@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from tasks.evaluation import Refit, ServedWindow
+    from tasks.training import Began
 
 __all__ = [
     "ANCHOR",
@@ -148,6 +149,7 @@ class Decision:
     excluded_requests: int = 0  # requests that are not compared, because the champion has learnt their user and item
     anchor: str | None = None  # the champion of `promotion.anchor_days` ago, if it was compared
     refit: Refit | None = None  # the training on all events, after the gate accepted the challenger; None if there was none
+    began: Began | None = None  # how the challenger's training began; None: from scratch, as each one without warm starts
     margin_from: str | None = None  # version that the margin of a later `non-inferior` decision counts from, if this is promoted
 
     @property

@@ -13,6 +13,7 @@ from configs.errors import GateError, TrainingError, VersionCorruptError
 from configs.kinds import place_of
 from configs.loading import merged
 from configs.settings import EvaluationSettings, ModelSettings, NounSettings, PromotionSettings, RetrainSettings
+from configs.training_place import TrainingPlaceSettings
 from infra.leases import leased
 from infra.registry import ModelRef, ModelRegistry, Promotion, StagedVersion
 from infra.storage import Store
@@ -36,7 +37,7 @@ from tasks.gate.inputs import Challenger, GateInputs, UnrankedInputs
 from tasks.gate.opponents import Ground, anchor_of, decisions_since, margin_version, noise_of, rank_champion
 from tasks.gate.page import render_html
 from tasks.gate.rules import decide, hold_unranked
-from tasks.training import read_split
+from tasks.training import began_of_version, read_split
 
 __all__ = ["gate_settings", "judge_sealed", "judge_staged", "record_decision"]
 
@@ -54,7 +55,12 @@ def judge_staged(
         settings: Settings of the run.
     """
     nouns = settings.data.nouns
-    return _judge(_Case(store, staged, challenger_kind, dataset, settings.evaluation, settings.models, settings.promotion, nouns))
+    decision = _judge(
+        _Case(store, staged, challenger_kind, dataset, settings.evaluation, settings.models, settings.promotion, nouns)
+    )
+    if not decision.metrics:  # it could not be ranked, perhaps because its record is damaged
+        return decision
+    return replace(decision, began=began_of_version(store, staged, challenger_kind, settings.training))
 
 
 def judge_sealed(store: Store, ref: ModelRef, settings: PromotionSettings) -> Decision:
@@ -73,7 +79,9 @@ def judge_sealed(store: Store, ref: ModelRef, settings: PromotionSettings) -> De
     dataset = load_dataset_ref(store, name, version)
     with leased(store, f"a judgement of {ref.version}", [ref.prefix, dataset.prefix]):
         decision = _judge(_Case(store, stored, ref.kind, dataset, evaluation, models, settings, nouns))
-    decision = replace(decision, refit=read_refit(store, ref))
+    place = TrainingPlaceSettings(warm_start=trained.get("training", {}).get("warm_start", False))  # earlier versions have none
+    began = began_of_version(store, ref, ref.kind, place) if decision.metrics else None
+    decision = replace(decision, refit=read_refit(store, ref), began=began)
     if decision.outcome != "promoted":
         record_decision(store, ref, decision)
     return decision

@@ -20,6 +20,7 @@ from infra.pages import (
     duration,
     escaped,
     interval_colour,
+    money,
     new_figure,
     png_bytes,
     render_template,
@@ -32,11 +33,13 @@ from infra.version_names import shortened
 from tasks.evaluation import Refit, ServedWindow
 from tasks.gate.decision import CHAMPION_RANKED, Decision
 from tasks.gate.tables import rule_tables, rules_markdown
+from tasks.training import Began
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "began_note",
     "comparison_png",
     "next_in_markdown",
     "next_step",
@@ -64,6 +67,7 @@ def render_markdown(decision: Decision) -> str:
         *([escaped(_approval(decision)), ""] if decision.approval else []),
         *[f"- {_told(reason)}" for reason in decision.reasons],
         *([""] if decision.reasons else []),
+        *([_told(began_note(decision.began)), ""] if decision.began else []),
         *([f"**What serves:** {_told(refit_note(decision.refit))}", ""] if decision.refit else []),
         *[line for warning in decision.warnings for line in (f"**Warning:** {_told(warning)}", "")],
         f"**Next:** {next_in_markdown(decision)}",
@@ -159,6 +163,24 @@ def refit_note(refit: Refit) -> str:
     )
 
 
+def began_note(began: Began) -> str:
+    """Say with which weights the challenger's training began, what it learnt, and what that cost beside a training of the other kind."""
+    warm, other = began.warm, began.other
+    if warm is None:
+        said, named = f"It was trained from scratch, which took {duration(began.seconds)}.", "warm start"
+    else:
+        said = (
+            f"It began warm, with the weights of {warm.parent}, {count(warm.generation, 'warm start')} after a training from scratch. It "
+            f"learnt {warm.events:,} of {warm.all_events:,} events: those of {count(warm.new_users, 'user')} with new events, and of "
+            f"{count(warm.old_users, 'other user')}. That took {duration(began.seconds)}."
+        )
+        named = "training from scratch"
+    if other is None:
+        return f"{said} There was no {named} before it."
+    paid = "" if other.usd is None else f" and cost {money(other.usd)}"
+    return f"{said} The last {named} ({other.version}) took {duration(other.seconds)}{paid}."
+
+
 def render_html(decision: Decision) -> bytes:
     """Render one self-contained page: a summary, figures with intervals, slices, every rule, and notes on how to read them."""
     figure = _comparison_figure(decision)
@@ -176,6 +198,7 @@ def render_html(decision: Decision) -> bytes:
         notes=[*rating_notes(decision), *comparison_notes(decision)],
         chart=data_uri(svg_bytes(figure)) if figure else "",
         served=served_note(decision.served_window) if decision.served_window else "",
+        began=began_note(decision.began) if decision.began else "",
         refit=refit_note(decision.refit) if decision.refit else "",
     ).encode()
 

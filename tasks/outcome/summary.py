@@ -10,7 +10,7 @@ from infra.registry import ModelRef
 from infra.version_names import shortened
 from tasks.datasets import DatasetRef, Delivery
 from tasks.evaluation import Evaluation, rating_words, training_curve_png
-from tasks.gate import Decision, next_in_markdown, outcome_words, refit_note, rules_markdown
+from tasks.gate import Decision, began_note, next_in_markdown, outcome_words, refit_note, rules_markdown
 from tasks.monitoring import DriftResult
 from tasks.outcome.answers import Answers, Cost, cost_answer, data_answer, verdict_answer
 from tasks.training import Candidate
@@ -64,6 +64,7 @@ def summary_markdown(found: Retraining, links: str) -> str:
         f"## {outcome_words(decision.outcome)}: {_told(f'{version.name} {version.version}')}",
         f"**Was it promoted?** {yes}. {_told(answers.verdict)}",
         "\n".join(f"- {_told(reason)}" for reason in [*decision.reasons, *decision.warnings]),
+        f"**How did it begin?** {_told(began_note(decision.began))}" if decision.began else "",
         f"**What serves?** {_capital(_told(refit_note(decision.refit)))}" if decision.refit else "",
         f"**Is the data all right?** {'No, it has changed' if drifted else 'Yes'}: {_told(answers.data.partition(': ')[2])}",
         "\n".join(f"- {_told(reason)}" for reason in (found.drift.reasons if found.drift and drifted else [])),

@@ -13,6 +13,7 @@ from configs.settings import PolicySettings, StoreSettings
 from configs.studies import PlayedPolicySettings
 from infra.registry import MOST_JSON, read_json
 from infra.storage import Store, open_store
+from tasks.replay.plan import OF_TRAINING
 from tasks.replay.report import FIGURES
 from tasks.retraining import described
 
@@ -28,7 +29,7 @@ class Adopted:
     replay: str
     name: str
     policy: PolicySettings  # when it retrains
-    refit: bool | None  # whether it served what was trained on all events; None: as the replay's settings say
+    training: dict[str, Any]  # how it trained, where it said so: `training.refit`, `training.warm_start` and its cadence
     worth: str  # in sentences; empty if the replay has not ended
 
     @property
@@ -39,7 +40,7 @@ class Adopted:
     def environment(self) -> dict[str, Any]:
         """Return the settings file for `recsys setup` that lets monitoring decide by the policy, and retrainings serve what it served."""
         when = {"policy": self.policy.model_dump(exclude_defaults=True)}
-        training = {} if self.refit is None else {"training": {"refit": self.refit}}
+        training = {"training": self.training} if self.training else {}
         return {"retraining": {"when": when, **training}}
 
 
@@ -73,7 +74,8 @@ def adopted_policy(store: StoreSettings, replay: str, name: str) -> Adopted:
             "under another id."
         ) from error
     policy = PolicySettings.model_validate(played.model_dump(include=set(PolicySettings.model_fields)))
-    return Adopted(replay, name, policy, played.refit, _worth(place, prefix, name))
+    training = {own: said for own in OF_TRAINING if (said := getattr(played, own)) is not None}
+    return Adopted(replay, name, policy, training, _worth(place, prefix, name))
 
 
 def _worth(store: Store, prefix: str, name: str) -> str:

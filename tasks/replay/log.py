@@ -89,6 +89,9 @@ class TrainingRecord:
     holdout_ndcg_at_10: float
     training_s: float  # of its epochs only
     seconds: float  # including evaluation, gate and publishing
+    warm: bool = False  # whether it began with the champion's weights
+    challenger_s: float | None = None  # of the challenger's epochs only; None in records of an earlier version
+    learnt: int | None = None  # events that the challenger learnt, over all its epochs
 
 
 class ReplayLog:

@@ -31,10 +31,14 @@ from tasks.ingest import ingest
 from tasks.replay.feed import feed_of, write_feed
 from tasks.replay.log import ReplayLog, ReplayPlan
 
-__all__ = ["plan_replay", "run_settings"]
+__all__ = ["OF_TRAINING", "plan_replay", "run_settings"]
 
 # Settings that affect neither what happens in a replay nor the quality that it measures.
 NO_PART = {"id", "store", "work_dir", "hourly_price", "alpha", "resamples", "bootstrap_seed", "tracking"}
+
+
+OF_TRAINING = ("refit", "warm_start", "full_every", "full_days")
+"""Settings of `training` that a policy may have of its own."""
 
 
 def plan_replay(settings: ReplaySettings) -> ReplayPlan:
@@ -91,7 +95,7 @@ def run_settings(plan: ReplayPlan, settings: ReplaySettings, policy: str | None 
     values = {name: getattr(settings, name) for name in RetrainSettings.model_fields}
     folder = Path(plan.folder)
     own: PlayedPolicySettings = settings.policies[policy] if policy else PlayedPolicySettings()
-    refit = settings.training.refit if own.refit is None else own.refit
+    training = {name: said for name in OF_TRAINING if (said := getattr(own, name)) is not None}
     return RetrainSettings(
         **{
             **values,
@@ -103,7 +107,7 @@ def run_settings(plan: ReplayPlan, settings: ReplaySettings, policy: str | None 
             "rollout": RolloutSettings(),  # the slices are past: nobody is served
             "store": plan.store,
             "work_dir": folder / "work",
-            "training": settings.training.model_copy(update={"refit": refit}),
+            "training": settings.training.model_copy(update=training),
         }
     )
 

@@ -7,6 +7,7 @@ from infra.registry import ModelRegistry
 from tasks.replay.feed import Slice
 from tasks.replay.log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
 from tasks.retraining import Facts, Standing, due
+from tasks.training import warm_of_version
 
 __all__ = ["promoted_before", "trainings_due"]
 
@@ -44,7 +45,8 @@ def promoted_before(
     plan: ReplayPlan, part: Slice, record: SliceRecord, policy: str, why: str, settings: ReplaySettings
 ) -> TrainingRecord | None:
     """Return the record of a training that a killed run promoted but did not record, or None if there is none."""
-    registry = ModelRegistry(ReplayLog.of(plan).store)
+    store = ReplayLog.of(plan).store
+    registry = ModelRegistry(store)
     current = registry.champion_ref(settings.model_of(policy))
     if current is None or current[0].dataset != record.dataset:
         return None
@@ -62,4 +64,6 @@ def promoted_before(
         holdout_ndcg_at_10=float(lineage["metrics"]["ndcg@10"]),
         training_s=float(lineage["duration_s"]),
         seconds=float(lineage["duration_s"]),
+        warm=warm_of_version(store, ref, ref.kind) is not None,
+        challenger_s=float(lineage["duration_s"]),
     )

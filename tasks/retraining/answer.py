@@ -8,6 +8,7 @@ from typing import Any
 from configs.settings import DueSettings, PolicySettings
 from infra.pages import money, utc_day
 from tasks.retraining.policies import DAY_S, Facts, Standing, described, due, foreseen, period_start
+from tasks.training import Start
 
 __all__ = ["AS_BEFORE", "Answer", "Position", "decide"]
 
@@ -47,6 +48,8 @@ class Answer:
     stale: bool  # less than a tenth of the promised age is left
     spent_usd: float
     budget_usd: float | None
+    warm: bool | None = None  # whether the next training begins with the champion's weights; None: warm starts are off
+    start_why: str = ""  # why it begins so
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -54,7 +57,7 @@ class Answer:
     @property
     def message(self) -> str:
         """The answer and the outlook in one paragraph."""
-        return f"{self.why} {self.outlook}".strip()
+        return " ".join(part for part in (self.why, self.outlook, self.beginning) if part)
 
     @property
     def outlook(self) -> str:
@@ -64,6 +67,13 @@ class Answer:
         if self.next_at is None:
             return "Nothing that can be foreseen will start one."
         return f"The next one is expected on {utc_day(self.next_at)}: {self.next_why}."
+
+    @property
+    def beginning(self) -> str:
+        """How the next training begins, in one sentence; empty if warm starts are off."""
+        if self.warm is None:
+            return ""
+        return f"The next training begins {'warm' if self.warm else 'from scratch'}: {self.start_why}."
 
     @property
     def freshness(self) -> str:
@@ -79,7 +89,14 @@ class Answer:
 
 
 def decide(
-    settings: DueSettings, where: Position, now: Facts, *, model_name: str, dataset: str, champion: str | None = None
+    settings: DueSettings,
+    where: Position,
+    now: Facts,
+    *,
+    model_name: str,
+    dataset: str,
+    champion: str | None = None,
+    start: Start | None = None,
 ) -> Answer:
     """Decide whether the model is trained again now.
 
@@ -90,6 +107,7 @@ def decide(
         model_name: Name of the model.
         dataset: Newest dataset version, as name/version.
         champion: Version of the champion.
+        start: How the next training begins. None: warm starts are off.
     """
     policy, last = settings.policy or AS_BEFORE, where.last
     age = None if where.champion_at is None else now.at - where.champion_at
@@ -116,6 +134,8 @@ def decide(
         stale=age is not None and settings.max_age_s is not None and age > ALERTED_AT * settings.max_age_s,
         spent_usd=where.spent_usd,
         budget_usd=settings.budget_usd_month,
+        warm=start.warm if start else None,
+        start_why=start.why if start else "",
     )
 
 

@@ -14,6 +14,7 @@ from tasks.datasets import DatasetRef, load_dataset_ref
 from tasks.monitoring import LIVE, DriftResult
 from tasks.retraining.answer import Position
 from tasks.retraining.policies import Facts, Standing, period_start
+from tasks.training import reach_of
 
 __all__ = ["Look", "decay_of", "facts_of", "position_of"]
 
@@ -32,7 +33,7 @@ class Look:
     def at_dataset(cls, dataset: DatasetRef, clock: Clock, now: int | None = None) -> Look:
         """Return the look at a dataset version. By the clock `events`, its time is the one that the events reach."""
         if now is None:
-            now = int(wall_clock()) if clock == "wall" else _reach(dataset)
+            now = int(wall_clock()) if clock == "wall" else reach_of(dataset)
         return cls(clock, now)
 
 
@@ -93,12 +94,8 @@ def _standing(store: Store, ref: ModelRef, clock: Clock) -> Standing:
         dataset: DatasetRef | None = load_dataset_ref(store, name, version)
     except NotFoundError:
         dataset = None
-    at = _reach(dataset) if clock == "events" and dataset is not None else _made_at(ref)
+    at = reach_of(dataset) if clock == "events" and dataset is not None else _made_at(ref)
     return Standing(at, dataset.rows if dataset is not None else None, _content(version))
-
-
-def _reach(dataset: DatasetRef) -> int:
-    return dataset.last if dataset.horizon is None else dataset.horizon
 
 
 def _made_at(ref: ModelRef) -> int:

@@ -25,7 +25,7 @@ from .remote_training import (
     upload_trained,
 )
 from .replay import begin_replay, deliver_slice, keep_training, record_slice, report_replay, slice_progress
-from .training import check_refit_model, evaluate_models, record_runs, refit_model, train_model
+from .training import check_refit_model, choose_parent, evaluate_models, record_runs, refit_model, train_model
 
 __all__ = [
     "RESUMED_TAG",
@@ -38,6 +38,7 @@ __all__ = [
     "build_dataset",
     "check_gate",
     "check_refit_model",
+    "choose_parent",
     "compact_dataset",
     "compare_entry",
     "conclude_search",

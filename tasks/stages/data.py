@@ -24,6 +24,7 @@ from configs.settings import (
     StoreSettings,
     ValidationSettings,
 )
+from configs.training_place import TrainingPlaceSettings
 from infra.erasures import erased_users
 from infra.landing_zone import open_zone
 from infra.pages import visible
@@ -39,6 +40,7 @@ from tasks.retraining import Look, StoredAnswer, decide, facts_of, keep_answer, 
 from tasks.stages.artifacts import happened, live_progress
 from tasks.stages.data_artifacts import publish_data_artifact, publish_drift_artifact, publish_due_artifact
 from tasks.stages.task_options import NETWORK
+from tasks.training import next_start, past_of, reach_of
 
 __all__ = ["add_landed_files", "announce_drift", "build_dataset", "compact_dataset", "decide_retraining", "measure_drift"]
 
@@ -171,7 +173,12 @@ def announce_drift(result: DriftResult, store: StoreSettings | None = None) -> N
 
 @task(name="decide retraining", **NETWORK)
 def decide_retraining(
-    dataset: DatasetRef, found: DriftResult, look: Look, settings: DueSettings, store: StoreSettings
+    dataset: DatasetRef,
+    found: DriftResult,
+    look: Look,
+    settings: DueSettings,
+    store: StoreSettings,
+    training: TrainingPlaceSettings,
 ) -> StoredAnswer:
     """Store and show whether the model is trained again now. If so, emit the event that starts the retraining.
 
@@ -181,8 +188,10 @@ def decide_retraining(
         look: When monitoring looks.
         settings: The policy, the budget and the promise.
         store: Store of the dataset and the model.
+        training: How a training begins.
     """
     place = open_store(store)
+    start = next_start(training, past_of(place, found.model_name), reach_of(dataset)) if training.warm_start else None
     answer = decide(
         settings,
         position_of(place, found.model_name, look),
@@ -190,6 +199,7 @@ def decide_retraining(
         model_name=found.model_name,
         dataset=f"{dataset.name}/{dataset.version}",
         champion=found.champion,
+        start=start,
     )
     kept = keep_answer(place, answer)
     publish_due_artifact(kept, store)

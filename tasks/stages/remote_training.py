@@ -84,13 +84,16 @@ def upload_trained(candidates: list[Candidate], settings: RetrainSettings) -> No
 
 
 @task(name="train by deployment", cache_policy=NO_CACHE)
-def train_by_deployment(dataset: DatasetRef, settings: RetrainSettings, refit_epochs: int | None = None) -> tuple[str, ...]:
+def train_by_deployment(
+    dataset: DatasetRef, settings: RetrainSettings, refit_epochs: int | None = None, parent: str | None = None
+) -> tuple[str, ...]:
     """Train the candidates as a run of the deployment, and wait for it.
 
     Args:
         dataset: Dataset version to train on.
         settings: Settings of the run.
         refit_epochs: Train the challenger only, on all events, for so many epochs.
+        parent: Version whose weights the challenger begins with.
 
     Returns:
         The ids of the flow runs that were started. The last one trained the candidates; the others crashed.
@@ -114,7 +117,7 @@ def train_by_deployment(dataset: DatasetRef, settings: RetrainSettings, refit_ep
         # A folder of this machine means nothing in a pod. The default is below the folder in which the image starts.
         settings = settings.model_copy(update={"work_dir": RetrainSettings.model_fields["work_dir"].default})
     runs: list[str] = []
-    for ended in _ended_runs(dataset, settings, refit_epochs):
+    for ended in _ended_runs(dataset, settings, refit_epochs, parent):
         runs.append(str(ended.id))
         assert ended.state is not None
         if ended.state.is_completed():
@@ -203,7 +206,9 @@ def _is_rented(deployment: str) -> bool:
             return False
 
 
-def _ended_runs(dataset: DatasetRef, settings: RetrainSettings, refit_epochs: int | None) -> Iterator[FlowRun]:
+def _ended_runs(
+    dataset: DatasetRef, settings: RetrainSettings, refit_epochs: int | None, parent: str | None
+) -> Iterator[FlowRun]:
     """Start runs of the deployment, one after the other, and yield each once it has ended.
 
     A run that had been started before, and was cancelled because this flow run or the one that it resumes was stopped, is left
@@ -211,7 +216,7 @@ def _ended_runs(dataset: DatasetRef, settings: RetrainSettings, refit_epochs: in
     """
     handed = settings.model_copy(
         update={
-            "training": TrainingPlaceSettings(),
+            "training": settings.training.model_copy(update={"where": "inline"}),
             # The run may be on this same machine, where this run already uses its own folder.
             "work_dir": settings.work_dir / "deployment",
             # Its disk is deleted with it. The run that takes over the candidates tracks their epochs and metrics.
@@ -219,8 +224,10 @@ def _ended_runs(dataset: DatasetRef, settings: RetrainSettings, refit_epochs: in
         }
     )
     parameters: dict[str, Any] = {"dataset": f"{dataset.name}/{dataset.version}", "hand_over": True}
-    if refit_epochs is not None:
-        parameters["refit_epochs"] = refit_epochs
+    asked = {"refit_epochs": refit_epochs, "parent": parent}
+    parameters |= {
+        name: value for name, value in asked.items() if value is not None
+    }  # the form of an earlier setup has none of them
     for started in _started_runs(settings.training.deployment, handed, parameters, "train" if refit_epochs is None else "refit"):
         if started.state is not None and (started.state.is_cancelling() or started.state.is_cancelled()):
             continue

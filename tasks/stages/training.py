@@ -24,11 +24,12 @@ from tasks.stages.artifacts import happened, live_progress
 from tasks.stages.model_artifacts import publish_metrics_artifact
 from tasks.stages.task_options import NETWORK
 from tasks.tracking import RunPlan, abandon_tracking, candidate_plan, candidate_record, resume_tracking, start_tracking
-from tasks.training import Candidate, challenger_of, train_candidate
+from tasks.training import Candidate, challenger_of, choose_beginning, train_candidate
 
 __all__ = [
     "Evaluated",
     "check_refit_model",
+    "choose_parent",
     "epoch_line",
     "evaluate_models",
     "follow_training",
@@ -47,8 +48,8 @@ class Evaluated:
 
 
 @task(name="train", task_run_name="train {kind}", **NETWORK)
-def train_model(dataset: DatasetRef, kind: str, settings: RetrainSettings) -> Candidate:
-    """Train one candidate, and report its progress in the UI and the log."""
+def train_model(dataset: DatasetRef, kind: str, settings: RetrainSettings, parent: str | None = None) -> Candidate:
+    """Train one candidate, and report its progress in the UI and the log. `parent` is the version whose weights it begins with."""
     log = get_run_logger()
     tracker = start_tracking(
         _run_plan(kind, f"{dataset.name}/{dataset.version}", settings), settings.tracking, settings.work_dir, log
@@ -62,21 +63,45 @@ def train_model(dataset: DatasetRef, kind: str, settings: RetrainSettings) -> Ca
             log.info("%s %s", kind, epoch_line(report), extra=step(f"train {kind}", report.epoch, report.max_epochs))
 
         try:
-            candidate = train_candidate(open_store(settings.store), dataset, kind, settings, on_epoch)
+            candidate = train_candidate(open_store(settings.store), dataset, kind, settings, on_epoch, parent=parent)
         except BaseException:
             abandon_tracking(str(flow_run.id))
             raise
     if candidate.replicas > 1:
         log.info("%s was trained by %d replicas", kind, candidate.replicas)
+    if parent is not None:
+        log.info(
+            "%s began %s", kind, f"with the weights of {parent}" if candidate.warm else "from scratch: it allows no warm start"
+        )
     if candidate.resumed_from is not None:
         log.info("%s resumed from epoch %d of an earlier run", kind, candidate.resumed_from)
     happened(f"train {kind}: kept epoch {candidate.best_epoch} of {len(candidate.epochs)}")
     return candidate
 
 
+@task(name="choose the beginning", **NETWORK)
+def choose_parent(dataset: DatasetRef, settings: RetrainSettings) -> str | None:
+    """Return the version whose weights the challenger begins with, or None if it is trained from scratch. The log says why."""
+    chosen = choose_beginning(open_store(settings.store), dataset, settings)
+    began = "from scratch" if chosen.parent is None else f"with {chosen.parent}"
+    get_run_logger().info("the challenger begins %s: %s", began, chosen.why)
+    happened(f"begin {began}: {chosen.why}")
+    return chosen.parent
+
+
 @task(name="refit", task_run_name="refit {kind}", **NETWORK)
-def refit_model(dataset: DatasetRef, kind: str, epochs: int, settings: RetrainSettings) -> Candidate | str:
-    """Train a kind on all events, for as many epochs as it needed when it was judged. Return why if it cannot be trained so."""
+def refit_model(
+    dataset: DatasetRef, kind: str, epochs: int, settings: RetrainSettings, parent: str | None = None
+) -> Candidate | str:
+    """Train a kind on all events, as it was trained when it was judged. Return why if it cannot be trained so.
+
+    Args:
+        dataset: Dataset version to train on.
+        kind: Kind of the model.
+        epochs: Number of epochs that it needed when it was judged.
+        settings: Settings of the run.
+        parent: Version whose weights the judged training began with.
+    """
     log = get_run_logger()
     with live_progress("refit", f"{kind} is trained on all events") as shown:
 
@@ -86,7 +111,9 @@ def refit_model(dataset: DatasetRef, kind: str, epochs: int, settings: RetrainSe
             log.info("%s %s", kind, said, extra=step(f"refit {kind}", report.epoch, report.max_epochs))
 
         try:
-            candidate = train_candidate(open_store(settings.store), dataset, kind, settings, on_epoch, refit_epochs=epochs)
+            candidate = train_candidate(
+                open_store(settings.store), dataset, kind, settings, on_epoch, refit_epochs=epochs, parent=parent
+            )
         except TrainingError as error:
             return str(error)
     happened(f"refit {kind}: {len(candidate.epochs)} epochs on all events")

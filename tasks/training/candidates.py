@@ -12,22 +12,23 @@ import torch
 
 from configs.cores import threads_of_each
 from configs.kinds import place_of
-from configs.settings import EvaluationSettings, RetrainSettings
+from configs.settings import RetrainSettings
 from infra.registry import file_digests
 from infra.storage import Store, open_store
-from models.evaluation import Split, split
 from models.loading import make_recommender, placement_of
 from models.plugins import blamed, check_fitted, check_saved
 from models.recommender import EpochReport, FitReport, OnEpoch, Recommender
 from models.training import Replicas, fixed_epochs
 from tasks.datasets import DatasetRef, read_table
+from tasks.training.cadence import Warm
+from tasks.training.splits import read_split
 from tasks.training.subprocess_training import run_apart
+from tasks.training.warm_start import begin_warm
 
 __all__ = [
     "Candidate",
     "challenger_of",
     "clear_checkpoints",
-    "read_split",
     "train_candidate",
 ]
 
@@ -48,23 +49,26 @@ class Candidate:
     replicas: int = 1  # processes that trained it jointly
     threads: int | None = None  # of each; None in a record of an earlier version
     collapsed: str = ""  # one sentence if its training never learnt more than popularity
+    warm: Warm | None = None  # how warm its training was; None: from scratch
+    events: int = 0  # learnt in each epoch; 0 in a record of an earlier version
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A trained model in memory, and what its training was."""
+
+    model: Recommender
+    report: FitReport
+    warm: Warm | None
+    events: int  # learnt in each epoch
+
+
 def challenger_of(candidates: list[Candidate]) -> Candidate:
     """Return the challenger of a run, which is the candidate that it trains last."""
     return candidates[-1]
-
-
-def read_split(store: Store, dataset: DatasetRef, settings: EvaluationSettings, *, whole: bool = False) -> Split:
-    """Load the dataset version and split it under the configured protocol. With `whole`, the train part has all events."""
-    columns = list(dataset.properties.with_weight(("user_id", "item_id", "timestamp", "row")))
-    if dataset.properties.feedback == "explicit":
-        columns.append("rating")
-    events = read_table(store, dataset, "interactions", columns)
-    return split(events, settings, repeats=dataset.properties.repeats, whole=whole)
 
 
 def train_candidate(
@@ -75,6 +79,7 @@ def train_candidate(
     on_epoch: OnEpoch | None = None,
     *,
     refit_epochs: int | None = None,
+    parent: str | None = None,
 ) -> Candidate:
     """Train one model. If an earlier run was killed, training resumes from its last epoch.
 
@@ -89,6 +94,7 @@ def train_candidate(
         on_epoch: Called after each epoch.
         refit_epochs: Train on all events of the dataset, for exactly this many epochs if the kind has epochs. None: train on the train
             part of the protocol.
+        parent: Version of `settings.model_name` to begin with (`training.warm_start`). None: from scratch.
 
     Raises:
         TrainingError: Training cannot start, or it diverges.
@@ -104,6 +110,7 @@ def train_candidate(
             kind,
             settings,
             refit_epochs,
+            parent,
             trains=f"{kind} of {settings.model_name}",
             on_epoch=on_epoch,
             threads=threads,
@@ -115,7 +122,8 @@ def train_candidate(
         assert candidate is not None  # of the first replica
         return candidate
     torch.set_num_threads(threads)
-    return _save(*_fit(store, dataset, kind, settings, refit_epochs, on_epoch), _candidate_folder(settings, kind, refit_epochs))
+    fitted = _fit(store, dataset, kind, settings, refit_epochs, parent, on_epoch)
+    return _save(fitted, _candidate_folder(settings, kind, refit_epochs))
 
 
 def clear_checkpoints(settings: RetrainSettings) -> None:
@@ -124,11 +132,16 @@ def clear_checkpoints(settings: RetrainSettings) -> None:
 
 
 def _train_replica(
-    dataset: DatasetRef, kind: str, settings: RetrainSettings, refit_epochs: int | None, on_epoch: OnEpoch | None
+    dataset: DatasetRef,
+    kind: str,
+    settings: RetrainSettings,
+    refit_epochs: int | None,
+    parent: str | None,
+    on_epoch: OnEpoch | None,
 ) -> Candidate | None:
     with blamed(kind, "training"):
-        fitted = _fit(open_store(settings.store), dataset, kind, settings, refit_epochs, on_epoch)
-        return _save(*fitted, _candidate_folder(settings, kind, refit_epochs)) if Replicas.current().rank == 0 else None
+        fitted = _fit(open_store(settings.store), dataset, kind, settings, refit_epochs, parent, on_epoch)
+        return _save(fitted, _candidate_folder(settings, kind, refit_epochs)) if Replicas.current().rank == 0 else None
 
 
 def _fit(
@@ -137,12 +150,14 @@ def _fit(
     kind: str,
     settings: RetrainSettings,
     refit_epochs: int | None,
+    parent: str | None,
     on_epoch: OnEpoch | None,
-) -> tuple[Recommender, FitReport]:
+) -> Fitted:
     model = make_recommender(kind, settings.models)
     model.prepare()
     model.describe_users(read_table(store, dataset, "users"))
     parts = read_split(store, dataset, settings.evaluation, whole=refit_epochs is not None)
+    warm = None if parent is None else begin_warm(store, parent, model, parts, settings)
     with nullcontext() if refit_epochs is None else fixed_epochs(refit_epochs):
         report = model.fit(
             parts.train,
@@ -150,16 +165,15 @@ def _fit(
             parts.catalogue,
             seed=settings.seed,
             mask_seen=parts.masks_seen(model.sequential),
-            # The epochs are part of the name, because a checkpoint that has more of them could not be taken back.
-            checkpoint_dir=_checkpoints(settings) / (kind if refit_epochs is None else f"{kind}-refit-{refit_epochs}"),
+            checkpoint_dir=_checkpoints(settings) / _checkpoint_name(kind, refit_epochs, warm),
             on_epoch=on_epoch,
         )
     check_fitted(kind, report)
-    return model, report
+    return Fitted(model, report, warm, len(parts.train.item_ids) if warm is None else warm.events)
 
 
-def _save(model: Recommender, report: FitReport, folder: Path) -> Candidate:
-    kind = folder.name
+def _save(fitted: Fitted, folder: Path) -> Candidate:
+    model, report, kind = fitted.model, fitted.report, folder.name
     if folder.exists():
         shutil.rmtree(folder)
     model.save(folder)
@@ -177,7 +191,15 @@ def _save(model: Recommender, report: FitReport, folder: Path) -> Candidate:
         replicas=Replicas.current().count,
         threads=torch.get_num_threads(),
         collapsed=report.collapsed,
+        warm=fitted.warm,
+        events=fitted.events,
     )
+
+
+def _checkpoint_name(kind: str, refit_epochs: int | None, warm: Warm | None) -> str:
+    """Return the name of a training's folder, which says what its checkpoints do not: where it began, and when it must end."""
+    began = "" if warm is None else f"-from-{warm.parent}-{warm.events}"
+    return f"{kind}{began}" if refit_epochs is None else f"{kind}{began}-refit-{refit_epochs}"
 
 
 def _candidate_folder(settings: RetrainSettings, kind: str, refit_epochs: int | None) -> Path:

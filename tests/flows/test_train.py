@@ -45,7 +45,13 @@ def test_a_deployments_run_registers_or_uploads_what_it_trained(
     stored: dict[str, Any], expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flow: Flow[..., Any] = load_flow_from_entrypoint(f"{ROOT}/flows/train.py:train")
-    assert flow.name == "train" and set(flow.parameters.properties) == {"settings", "dataset", "hand_over", "refit_epochs"}
+    assert flow.name == "train" and set(flow.parameters.properties) == {
+        "settings",
+        "dataset",
+        "hand_over",
+        "refit_epochs",
+        "parent",
+    }
     parameters = flow.validate_parameters({"settings": RetrainSettings().model_dump(mode="json"), **stored})
     done: list[str] = []
 

@@ -98,7 +98,7 @@ def records(settings: Path) -> dict[str, Any]:
             found[key] = pd.read_parquet(store.folder / key).to_dict("list")
         elif key.startswith(("replay/slices/", "replay/trainings/")):
             content = json.loads(store.get(key))
-            for name in ("seconds", "training_s", "version", "champion"):
+            for name in ("seconds", "training_s", "challenger_s", "version", "champion"):
                 content.pop(name, None)
             for watch in content.get("policies", {}).values():
                 watch.pop("champion")
@@ -139,3 +139,16 @@ def test_a_feed_that_changes_to_milliseconds_is_noticed_in_its_first_slice(tmp_p
     assert "quarantine" in policy["drifts"]["1"]
     assert not policy["trainings"]  # nothing is new to train on
     assert "finds milliseconds" in Path(found["page"].removeprefix("file://")).read_text()
+
+
+@pytest.mark.nightly
+def test_a_policy_begins_warm_and_is_from_scratch_when_it_is_its_turn(tmp_path: Path) -> None:
+    policies: dict[str, Any] = {"scratch": {"volume": 0.05}, "warm": {"volume": 0.05, "warm_start": True, "full_every": 2}}
+    gate = {"rule": "non-inferior", "margin": 0.9, "training_noise": 0.0, "anchor_days": 0, "slice_limit": 1.0, "baselines": []}
+    settings = write_settings(tmp_path, policies=policies, promotion={**LEAN["promotion"], **gate})
+    scratch, warm = ended(settings)["policies"]
+    assert [each["warm"] for each in scratch["trainings"]] == [False, False]
+    assert [each["warm"] for each in warm["trainings"]] == [True, False], "the base was from scratch, so each second one is"
+    cold, first = scratch["trainings"][0], warm["trainings"][0]
+    assert 0 < first["learnt"] < cold["learnt"] and first["dataset"] == cold["dataset"]
+    assert warm["trainings"][1]["learnt"] == scratch["trainings"][1]["learnt"], "they share the training from scratch"

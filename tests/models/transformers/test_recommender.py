@@ -15,7 +15,7 @@ from models.evaluation import Split, metrics, rank_requests
 from models.general import GeneralModel
 from models.loading import load_recommender
 from models.popularity import Popularity
-from models.recommender import EpochReport, Recommender
+from models.recommender import EpochReport, Recommender, WarmStart
 from models.transformers.recommender import SequenceRecommender
 from tests.models.transformers.kinds import KINDS, ring, untrained
 
@@ -128,6 +128,20 @@ def test_a_request_without_known_events_is_ranked_by_popularity(
     )
     counts = np.bincount(np.searchsorted(parts.catalogue, parts.train.item_ids), minlength=len(parts.catalogue))
     assert np.allclose(trained[0].scores(none).numpy(), np.log1p(counts)[None])
+
+
+def test_a_warm_start_keeps_the_weights_of_known_items_and_is_refused_for_another_shape(
+    trained: tuple[SequenceRecommender, list[EpochReport]], parts: Split
+) -> None:
+    parent = trained[0]
+    start = WarmStart(parent, np.arange(0, len(parts.train), 2))
+    assert not untrained(parent.name, width=32).begin_with(start)
+    warm = untrained(parent.name, max_epochs=1, learning_rate=1e-12)
+    assert warm.begin_with(start)
+    catalogue = np.concatenate([[5], parts.catalogue])  # the new item moves the rows of all others
+    warm.fit(parts.train, parts.valid, catalogue, seed=3, mask_seen=False)
+    assert torch.allclose(warm.item_vectors()[1:], parent.item_vectors(), atol=1e-6)
+    assert torch.allclose(warm.scores(parts.test)[:, 1:], parent.scores(parts.test), atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["sasrec", "hstu"])

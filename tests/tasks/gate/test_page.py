@@ -13,6 +13,7 @@ from tasks.gate.decision import Rule
 from tasks.gate.inputs import UnrankedInputs
 from tasks.gate.page import next_step, render_html
 from tasks.gate.rules import decide, hold_unranked
+from tasks.training import Began, Earlier, Warm
 from tests.planted import PLANTED, planted_elements
 from tests.tasks.gate.test_rules import SETTINGS, USERS, inputs, ranking, replace_settings
 
@@ -81,6 +82,26 @@ def test_the_page_and_the_summary_say_which_weights_serve_and_how_they_were_chec
         assert said in page and said in render_markdown(told), said
         assert "<b>their" not in page
     assert "What serves" not in render_markdown(decision) and b"What serves" not in render_html(decision)
+
+
+def test_the_page_and_the_summary_say_how_the_training_began_and_what_both_kinds_took() -> None:
+    decision = decide(inputs(ranking(0.4)), SETTINGS)
+    warm = Warm("v1", 2, 40, 8, 1200, 9000)
+    for began, said in (
+        (Began(warm, 14.0, Earlier("v0", 0, 130.0, 0.4)), "It began warm, with the weights of v1, 2 warm starts after"),
+        (
+            Began(warm, 14.0, Earlier("v0", 0, 130.0, 0.4)),
+            "learnt 1,200 of 9,000 events: those of 40 users with new events, and of 8",
+        ),
+        (Began(warm, 14.0, Earlier("v0", 0, 130.0, 0.4)), "The last training from scratch (v0) took 2.2 min and cost $0.40."),
+        (Began(None, 130.0, Earlier("v1", 0, 14.0, None)), "It was trained from scratch, which took 2.2 min."),
+        (Began(None, 130.0, Earlier("v1", 0, 14.0, None)), "The last warm start (v1) took 14.0 s."),
+        (Began(None, 130.0), "There was no warm start before it."),
+    ):
+        told = replace(decision, began=began)
+        page = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", render_html(told).decode()))
+        assert said in page and said in render_markdown(told).replace("\\", ""), said
+    assert "began" not in render_markdown(decision)
 
 
 def test_a_first_model_has_no_comparison_to_draw() -> None:

@@ -21,7 +21,12 @@ from tests.flows.cli.test_main import recsys
 def store(tmp_path: Path) -> StoreSettings:
     """Return a store with the plan of one replay."""
     settings = ReplaySettings.model_validate(
-        {"policies": {"never": {}, "careful": {"on_drift": True, "volume": 0.25, "refit": True}}}
+        {
+            "policies": {
+                "never": {},
+                "careful": {"on_drift": True, "volume": 0.25, "refit": True, "warm_start": True, "full_every": 4},
+            }
+        }
     )
     own = StoreSettings(url=f"file:{tmp_path}/store/replays/last-year")
     plan = ReplayPlan("last-year", "shop", {}, (Slice(0, 0, 1, 1),), 9, str(tmp_path), own, settings.model_dump(mode="json"))
@@ -39,7 +44,8 @@ def test_the_file_is_one_that_setup_reads_and_decides_as_the_replay_did(
     policy = found.retraining.when.policy
     assert policy == adopted_policy(store, "last-year", "careful").policy and policy is not None
     assert (policy.on_drift, policy.volume, policy.every) == (True, 0.25, None)
-    assert found.retraining.training.refit, "what the policy served in the replay is served, too"
+    training = found.retraining.training
+    assert (training.refit, training.warm_start, training.full_every) == (True, True, 4), "it trains and serves as in the replay"
     assert recsys("study", "adopt", "last-year", "never", *place) == 0
     assert yaml.safe_load(capsys.readouterr().out) == {"retraining": {"when": {"policy": {}}}}
 
