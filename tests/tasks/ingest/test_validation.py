@@ -185,3 +185,4 @@ def test_a_report_tells_of_events_of_weight_0_only_where_there_are_any() -> None
     report = ValidationReport({"interactions": TableReport(9, 7, 0, left_out=2), "items": TableReport(3, 3, 0)}, 0)
     tables = report.to_dict()["tables"]
     assert tables["interactions"]["left_out"] == 2 and "left_out" not in tables["items"]
+    assert ValidationReport.from_dict(report.to_dict()) == report
