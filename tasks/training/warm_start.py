@@ -10,6 +10,7 @@ import pandas as pd
 
 from configs.errors import NotFoundError, VersionCorruptError
 from configs.settings import EvaluationSettings, RetrainSettings
+from infra.erasures import erased_users
 from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
 from models.evaluation import Split
@@ -57,6 +58,9 @@ def _why_not(store: Store, dataset: DatasetRef, champion: ModelRef, settings: Re
     if evaluation.train_id != settings.evaluation.train_id:
         return f"the champion was trained under {evaluation.train_id}"
     own = _events_of(read_split(store, load_dataset_ref(store, *champion.dataset.split("/")), settings.evaluation).train)
+    erased = int(np.isin(own["user"].unique(), list(erased_users(store))).sum())
+    if erased:
+        return f"the champion has learnt from {'a user' if erased == 1 else f'{erased:,} users'} whose erasure came later"
     asked = read_split(store, dataset, settings.evaluation).test
     targets = pd.DataFrame({"user": asked.user_ids, "item": asked.targets, "time": asked.request_times})
     known = float(_among(targets, own).mean()) if settings.evaluation.query_time == "target" else 0.0

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from configs.settings import RetrainSettings
+from infra.erasures import erase_user
 from infra.registry import ModelRegistry
 from models.loading import load_recommender
 from tasks.evaluation import VersionFolder
 from tasks.gate import judge_staged, render_markdown, stage_challenger
 from tasks.training import choose_beginning, train_candidate, warm_of_version
+from tasks.training.splits import read_split
 from tests.tasks.world import NAME, World, evaluated
 
 
@@ -73,6 +75,15 @@ def test_a_training_that_cannot_be_warm_begins_from_scratch_and_says_why(
     settings = RetrainSettings.model_validate({**warm(world, **given).model_dump(), "baselines": ["popularity"], **changed})
     chosen = choose_beginning(world.store, world.newer, settings)
     assert chosen.parent is None and why in chosen.why
+
+
+def test_the_weights_of_a_champion_that_has_learnt_from_an_erased_user_do_not_go_on(world: World) -> None:
+    users = read_split(world.store, world.older, world.settings.evaluation).train.user_ids
+    erase_user(world.store, int(users.max()) + 10**6, reason="another", by="the test", now=datetime.now(UTC))
+    assert choose_beginning(world.store, world.newer, warm(world)).parent == world.first.version
+    erase_user(world.store, int(users[0]), reason="they asked", by="the test", now=datetime.now(UTC))
+    chosen = choose_beginning(world.store, world.newer, warm(world))
+    assert chosen.parent is None and chosen.why == "the champion has learnt from a user whose erasure came later"
 
 
 def test_a_champion_that_has_learnt_what_the_challenger_is_judged_on_is_not_begun_with(world: World) -> None:
