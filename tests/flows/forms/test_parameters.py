@@ -45,7 +45,7 @@ FORMS = dict(forms())
 def test_a_form_has_a_preset_first_then_a_few_fields_and_all_others_in_one(name: str) -> None:
     shown = FORMS[name]["properties"]["settings"]["properties"]
     fields = sorted(shown, key=lambda key: shown[key]["position"])
-    assert fields[0] == "preset" or name in ("export", "compare-run", "rollout"), fields
+    assert fields[0] == "preset" or name in ("export", "compare-run", "rollout", "housekeeping"), fields
     assert fields[-1] == "advanced" and len(fields) + len(FORMS[name]["properties"]) <= 11
     assert "properties" not in shown["advanced"], "the UI would open it"
 
