@@ -7,7 +7,7 @@ from infra.registry import ModelRegistry
 from tasks.replay.feed import Slice
 from tasks.replay.log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
 from tasks.retraining import Facts, Standing, due
-from tasks.training import warm_of_version
+from tasks.training import learnt_of_version, warm_of_version
 
 __all__ = ["promoted_before", "trainings_due"]
 
@@ -66,4 +66,5 @@ def promoted_before(
         seconds=float(lineage["duration_s"]),
         warm=warm_of_version(store, ref, ref.kind) is not None,
         challenger_s=float(lineage["duration_s"]),
+        learnt=learnt_of_version(store, ref, ref.kind),
     )

@@ -1,4 +1,16 @@
-from .cadence import Began, Earlier, Past, Start, Warm, began_of_version, next_start, past_of, reach_of, warm_of_version
+from .cadence import (
+    Began,
+    Earlier,
+    Past,
+    Start,
+    Warm,
+    began_of_version,
+    learnt_of_version,
+    next_start,
+    past_of,
+    reach_of,
+    warm_of_version,
+)
 from .candidates import Candidate, challenger_of, clear_checkpoints, train_candidate
 from .splits import read_split
 from .subprocess_training import run_apart
@@ -21,6 +33,7 @@ __all__ = [
     "clear_checkpoints",
     "delete_uploaded",
     "download_candidates",
+    "learnt_of_version",
     "next_start",
     "past_of",
     "reach_of",

@@ -22,6 +22,7 @@ __all__ = [
     "Start",
     "Warm",
     "began_of_version",
+    "learnt_of_version",
     "next_start",
     "past_of",
     "reach_of",
@@ -139,6 +140,19 @@ def warm_of_version(store: Store, version: ModelRef | StagedVersion, kind: str) 
     return None if found is None else found[0]
 
 
+def learnt_of_version(store: Store, version: ModelRef | StagedVersion, kind: str) -> int | None:
+    """Return how many events the training of a version learnt, over all its epochs, or None if the version has no record of it.
+
+    Raises:
+        VersionCorruptError: The version's record is damaged.
+    """
+    run = _record(store, version, kind)
+    try:
+        return None if run is None else int(run.get("events", 0)) * len(run["epochs"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(version, error) from error
+
+
 def began_of_version(store: Store, version: ModelRef | StagedVersion, kind: str, place: TrainingPlaceSettings) -> Began | None:
     """Return how the training of a version began, or None if the settings know no warm starts and it was from scratch.
 
@@ -166,16 +180,32 @@ def reach_of(dataset: DatasetRef) -> int:
 
 def _training(store: Store, version: ModelRef | StagedVersion, kind: str) -> tuple[Warm | None, float] | None:
     """Return how warm a version's training was, and its seconds, or None if the version has no record of it."""
+    run = _record(store, version, kind)
+    if run is None:
+        return None
+    try:
+        found = run.get("warm")
+        return None if found is None else Warm(**found), float(run["seconds"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(version, error) from error
+
+
+def _record(store: Store, version: ModelRef | StagedVersion, kind: str) -> dict[str, Any] | None:
     content = ModelRegistry(store).read_file(version, "evaluation.json")
     if content is None:
         return None
     record: Any = read_json(content, f"evaluation.json of the version {version.version}")
     try:
         run = record["training"][kind]
-        found = run.get("warm")
-        return None if found is None else Warm(**found), float(run["seconds"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise VersionCorruptError(f"evaluation.json of the version {version.version} cannot be read ({error!r}).") from error
+    except (KeyError, TypeError) as error:
+        raise _unreadable(version, error) from error
+    if not isinstance(run, dict):
+        raise _unreadable(version, TypeError(f"training.{kind} is not an object"))
+    return run
+
+
+def _unreadable(version: ModelRef | StagedVersion, error: Exception) -> VersionCorruptError:
+    return VersionCorruptError(f"evaluation.json of the version {version.version} cannot be read ({error!r}).")
 
 
 def _reach(store: Store, ref: ModelRef) -> int:

@@ -15,7 +15,7 @@ from infra.registry import ModelRegistry
 from models.loading import load_recommender
 from tasks.evaluation import VersionFolder
 from tasks.gate import judge_staged, render_markdown, stage_challenger
-from tasks.training import choose_beginning, train_candidate, warm_of_version
+from tasks.training import choose_beginning, learnt_of_version, train_candidate, warm_of_version
 from tasks.training.splits import read_split
 from tests.tasks.world import NAME, World, evaluated
 
@@ -56,6 +56,7 @@ def test_a_warm_start_learns_users_with_new_events_and_a_sample_of_the_others_an
     told = json.loads(json.dumps(decision.to_dict()))["began"]
     assert told["warm"]["parent"] == world.first.version and told["seconds"] == pytest.approx(candidate.seconds)
     assert told["other"]["version"] == world.first.version and told["other"]["seconds"] > 0, "the champion was from scratch"
+    assert learnt_of_version(world.store, staged, "ss4rec") == found.events * len(candidate.epochs)
     assert warm_of_version(world.store, staged, "ss4rec") == found and warm_of_version(world.store, world.first, "ss4rec") is None
 
 
