@@ -35,7 +35,7 @@ class FaultySettings(Settings):
 class Faulty(Recommender):
     """Ranks by the number of train events, and by how often the history has an item."""
 
-    name = "faulty"
+    name = "checked"
     sequential = False
 
     def __init__(self, settings: FaultySettings) -> None:
@@ -129,7 +129,7 @@ class Faulty(Recommender):
         return model
 
 
-SPEC = ModelSpec(kind="faulty", settings=FaultySettings, recommender="tests.tasks.conformance.faulty:Faulty", seeded=False)
+SPEC = ModelSpec(kind="checked", settings=FaultySettings, recommender="tests.tasks.conformance.faulty:Faulty", seeded=False)
 
 
 class Nameless(Faulty):
