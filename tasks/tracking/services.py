@@ -135,7 +135,7 @@ def start_mlflow(plan: RunPlan, settings: TrackingSettings, log: Log) -> Service
 
 
 def _flat(section: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Return nested settings by their keys, such as `models.ncf.max_epochs`."""
+    """Return nested settings by their keys, such as `evaluation.k_core`."""
     found: dict[str, Any] = {}
     for name, value in section.items():
         found |= _flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
