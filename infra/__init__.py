@@ -5,8 +5,8 @@ models and decisions, and raises the errors of `configs.errors`.
 """
 
 import sys
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 
-if find_spec("prefect_runpod") is None:  # a checkout that is not installed: the distribution of the RunPod worker lies beside
+if PathFinder.find_spec("prefect_runpod") is None:  # in a checkout, the distribution of the RunPod worker lies beside
     sys.path.append(str(Path(__file__).parents[1] / "packages" / "prefect-runpod"))
