@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.full.serving.fleet import Load, fleet
+from tests.full.serving.fleet import CLIENTS, Load, fleet
 from tests.volume import volume
 
 pytestmark = pytest.mark.full
@@ -28,10 +28,14 @@ def test_updates_lose_no_request_and_a_killed_replica_and_a_new_proxy_lose_no_ev
             load.wait_for(REQUESTS)
             assert load.failed == [] and not load.repeated, f"{rolled} updates"
             for victim in ("api-2", "api-1")[: volume(1, 2)]:
-                with load.repeating("event"):  # an event may have arrived, so the proxy leaves it to the client
+                # An event may have arrived, so the proxy leaves it to the client. It repeats the other requests itself, except for an
+                # answer that the kill cut in the middle. Each client waits for one.
+                before = load.repeated["recommendation"] + load.repeated["items"]
+                with load.repeating("event", "recommendation", "items"):
                     found.end(victim, signal.SIGKILL)
                     load.wait_for(load.sent.total() + REQUESTS // 3)
                     found.start(victim)
+                assert load.repeated["recommendation"] + load.repeated["items"] - before <= CLIENTS
             with load.repeating("event", "recommendation", "items"):  # there is no proxy for a moment
                 found.end("proxy", signal.SIGQUIT)
                 found.start("proxy")
