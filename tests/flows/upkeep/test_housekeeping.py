@@ -1,4 +1,4 @@
-"""The daily housekeeping says what is old, deletes it only if it is told to, and shows a sign of life."""
+"""The daily housekeeping says what is old, deletes it only if a setting allows that, and shows a sign of life."""
 
 from __future__ import annotations
 
