@@ -15,7 +15,6 @@ import argparse
 import importlib
 import json
 import re
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,22 +191,6 @@ def _headline(result: Result) -> str:
     return markdown_table(["protocol", "model", "HR@10", "NDCG@10"], rows)
 
 
-def _search(result: Result) -> str:
-    best = next(trial for trial in result["trials"] if trial["number"] == result["best"])
-    states = [trial["state"] for trial in result["trials"]]
-    values = [trial["value"] for trial in result["trials"] if trial["state"] == "complete" and trial["value"] is not None]
-    rows = [
-        [
-            result["metric"].replace("ndcg", "NDCG"),
-            f"{best['value']:.4f} (median of completed trials {statistics.median(values):.4f})",
-        ],
-        ["trials", f"{len(states)}, {states.count('pruned')} of them cut off early; the best is number {best['number']}"],
-        ["bounds", f"{result['bounds']['seconds']:.0f} s, {result['fixed']['max_epochs']} epochs a trial"],
-        *[[f"`{name}`", f"{value:.4g}" if isinstance(value, float) else str(value)] for name, value in best["params"].items()],
-    ]
-    return markdown_table(["search", "best trial"], rows)
-
-
 def _audit(result: Result) -> str:
     from benchmarks.ranking.audit import render
     from tasks.evaluation.protocol_audit import AuditRow
@@ -245,7 +228,8 @@ TABLES: dict[str, Table] = {
     "baselines": Table("baselines.json", "python -m benchmarks.ranking.baselines", rendered_by("benchmarks.ranking.baselines")),
     "classics": Table("classics.json", "python -m benchmarks.ranking.classics", rendered_by("benchmarks.ranking.classics")),
     "ratings": Table("ratings.json", "python -m benchmarks.ranking.ratings", rendered_by("benchmarks.ranking.ratings")),
-    "search": Table("search.json", "python -m benchmarks.ranking.search", _search),
+    "search": Table("search.json", "python -m benchmarks.ranking.search", rendered_by("benchmarks.ranking.search")),
+    "peers": Table("peers.json", "python -m benchmarks.ranking.peers", rendered_by("benchmarks.ranking.peers")),
     "speed": Table("speed.json", "python -m benchmarks.training.speed", speed),
     "replicas": Table("replicas.json", "python -m benchmarks.training.replicas", rendered_by("benchmarks.training.replicas")),
     "cpu-speed": Table("cpu_speed.json", "python -m benchmarks.training.cpu_speed", cpu_speed),

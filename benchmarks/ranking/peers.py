@@ -1,8 +1,12 @@
 """SS4Rec and its peers, each trained to its end: `python -m benchmarks.ranking.peers --source ml-1m --data ml-1m.zip --jobs 4`.
 
-Trains each variant for each protocol and seed until patience ends it, on the same windows, and ranks the test requests over the full
-catalogue: with and without the items of the user's history, at the time of the target and at the time of the user's last event.
-The epoch is chosen at the time of the target. A variant is one of VARIANTS, or any kind with its defaults.
+Trains each variant for each protocol and seed to the end of its schedule, on the same windows, and ranks the test requests over the
+full catalogue: with and without the items of the user's history, at the time of the target and at the time of the user's last event.
+The epoch is chosen at the time of the target. A variant is one of VARIANTS, with the settings that `benchmarks.ranking.search` found,
+or any kind with its defaults.
+
+Each variant is compared with SS4Rec by a paired test over the requests, on NDCG@10 averaged over the seeds. The spread between the
+seeds widens the test's distribution. The ranks of all requests are kept beside the result for it, in a file with the ending `.npz`.
 
 `--jobs` trains side by side, in processes of their own that share the GPU. `gpu_seconds` are the seconds of the fit divided by the
 number of trainings at once: what the training cost of the machine. Runs that are already in the output file are not repeated.
@@ -32,26 +36,30 @@ from configs.kinds import spec_of
 from configs.loading import load_settings
 from configs.settings import EvaluationSettings, ProtocolId, RetrainSettings, SourceName
 from infra.pages import markdown_table
-from models.evaluation import Ranking, Split, metrics, per_request, rank_requests, slices, split
+from models.evaluation import Ranking, Split, metrics, paired_test, per_request, rank_requests, slices, split
 from models.kinds import recommender_class
-from models.recommender import Recommender, Requests
+from models.recommender import IntArray, Recommender, Requests
 
-INTERVALS = {"interval_embedding": True}
+OURS = "SS4Rec"
+NO_INTERVALS = {"interval_embedding": False}
 VARIANTS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
-    "SS4Rec best": ("ss4rec", "best", {}),
+    OURS: ("ss4rec", "best", {}),
     "SASRec": ("sasrec", None, {}),
-    "SASRec, intervals": ("sasrec", None, INTERVALS),
     "gSASRec": ("gsasrec", None, {}),
     "eSASRec": ("esasrec", None, {}),
-    "eSASRec, intervals": ("esasrec", None, INTERVALS),
     "HSTU": ("hstu", None, {}),
-    "HSTU, intervals": ("hstu", None, INTERVALS),
-    "HSTU, no time": ("hstu", None, {"time_bias": False}),
-    "HSTU, 8 layers": ("hstu", None, {"blocks": 8}),
     "LRURec": ("lrurec", None, {}),
-    "LRURec, intervals": ("lrurec", None, INTERVALS),
+    "SS4Rec, no time": ("ss4rec", "best", {"interval": "none"}),
+    "SASRec, no time": ("sasrec", None, NO_INTERVALS),
+    "gSASRec, no time": ("gsasrec", None, NO_INTERVALS),
+    "eSASRec, no time": ("esasrec", None, NO_INTERVALS),
+    "HSTU, no time": ("hstu", None, NO_INTERVALS | {"time_bias": False}),
+    "LRURec, no time": ("lrurec", None, NO_INTERVALS),
 }
-"""Each variant: its kind, a preset, and what differs from it."""
+"""Each variant: its kind, a preset, and what differs from it. The settings of a kind without a preset are those of its search."""
+EPOCHS = 60
+"""The length of a training whose settings were searched. Its learning rate falls to 0 meanwhile, as in the search."""
+
 SHOWN = ("hr@10", "ndcg@10")
 RANKINGS = ("unmasked", "masked", "unmasked at last event", "masked at last event")
 
@@ -83,8 +91,10 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side; each gets an equal share of the cores")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="KIND.key=value, may be repeated")
+    parser.add_argument("--search", type=Path, default=Path("benchmarks/results/search.json"), help="result of the search")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/peers.json"))
     given = parser.parse_args()
+    searched = json.loads(given.search.read_text(encoding="utf-8")) if given.search.exists() else {"studies": {}}
     for variant in given.variants:
         if variant not in VARIANTS:
             spec_of(variant)  # refuses an unknown kind
@@ -93,9 +103,10 @@ def main() -> None:
     if kept["data"] != given.source:
         parser.error(f"{given.out} contains runs on {kept['data']}, but this run uses {given.source}: choose another --out")
     runs: list[dict[str, Any]] = kept["runs"]
+    ranks = _kept_ranks(given.out.with_suffix(".npz"))
     done = {(run["variant"], run["protocol"].split(";")[0], run["seed"]) for run in runs}
     work = [
-        Job(given.source, given.data, variant, protocol, seed, tuple(given.overrides), given.jobs)
+        Job(given.source, given.data, variant, protocol, seed, (*_settings(variant, searched), *given.overrides), given.jobs)
         for protocol in given.protocols
         for variant in given.variants
         for seed in (given.seeds if spec_of(VARIANTS.get(variant, (variant,))[0]).seeded else given.seeds[:1])
@@ -106,10 +117,27 @@ def main() -> None:
     said = origin(given.source, given.data) | {"hardware": hardware() | {"trainings_at_once": given.jobs}}
     with multiprocessing.get_context("spawn").Pool(given.jobs, maxtasksperchild=1) as pool:
         for run in pool.imap_unordered(_run, work, chunksize=1):
+            ranks |= run.pop("ranks")
+            np.savez_compressed(given.out.with_suffix(".npz"), allow_pickle=False, **ranks)
             runs.append(run)
             write_result(given.out, {**said, "rows": rows(runs), "runs": runs})
             print(_line(run), flush=True)
-    print(render(rows(runs)))
+    result = {**said, "rows": compared(rows(runs), ranks), "runs": runs}
+    write_result(given.out, result)
+    print(render(result))
+
+
+def _settings(variant: str, searched: dict[str, Any]) -> list[str]:
+    """Return the settings of a variant on top of its preset, as KIND.key=value: what was searched, then what the variant changes."""
+    if variant not in VARIANTS:
+        return []
+    kind, preset, changes = VARIANTS[variant]
+    study = searched["studies"].get(kind) if preset is None else None
+    found: dict[str, Any] = (
+        next((trial["params"] for trial in study["trials"] if trial["number"] == study["best"]), {}) if study else {}
+    )
+    fixed = searched["fixed"] | {"max_epochs": EPOCHS, "patience": EPOCHS} if study else {}
+    return [f"{kind}.{key}={value}" for key, value in (fixed | found | changes).items()]
 
 
 def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -130,23 +158,76 @@ def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: (row["protocol"], -row["masked ndcg@10"]["mean"]))
 
 
-def render(found: list[dict[str, Any]]) -> str:
+def compared(found: list[dict[str, Any]], ranks: dict[str, IntArray]) -> list[dict[str, Any]]:
+    """Return the rows, each with the test of whether SS4Rec's NDCG@10 is higher, with and without seen items."""
+    for row in found:
+        ours = next((each for each in found if (each["protocol"], each["variant"]) == (row["protocol"], OURS)), None)
+        if ours is None or row is ours:
+            continue
+        for seen in ("masked", "unmasked"):
+            values = [
+                np.mean(
+                    [
+                        per_request(ranks[_key(each["protocol"], each["variant"], seed, seen)], "ndcg", 10)
+                        for seed in each["seeds"]
+                    ],
+                    0,
+                )
+                for each in (ours, row)
+            ]
+            spread = [(each[f"{seen} ndcg@10"]["sd"] or 0.0) / len(each["seeds"]) ** 0.5 for each in (ours, row)]
+            test = paired_test(values[0], values[1], resamples=10_000, seed=17, common_sd=float(np.hypot(*spread)))
+            row[f"ss4rec_is_higher {seen}"] = {
+                name: getattr(test, name) for name in ("difference", "ci_low", "ci_high", "p_value")
+            }
+    return found
+
+
+def render(result: dict[str, Any]) -> str:
     """Return the rows as a Markdown table, the best of each protocol first."""
+    found = result["rows"]
     head = ["protocol", "model"]
     head += [f"{name.upper()}, {ranking}" for ranking in RANKINGS for name in SHOWN]
-    head += ["coverage@10", "tail NDCG@10", "seeds", "epochs", "GPU s", "peak MiB", "weights"]
+    head += [
+        "SS4Rec's masked NDCG@10 is higher",
+        "coverage@10",
+        "tail NDCG@10",
+        "seeds",
+        "epochs",
+        "GPU s",
+        "peak MiB",
+        "weights",
+    ]
     lines = []
     for row in found:
         cells = [_mean(row[f"{ranking} {name}"]) for ranking in RANKINGS for name in SHOWN]
+        cells.append(_difference(row.get("ss4rec_is_higher masked")))
         cells += [_mean(row["masked coverage@10"]), _mean(row["masked tail ndcg@10"]), str(len(row["seeds"]))]
         cells += [
             f"{row['epochs']:.0f}",
             f"{row['gpu_seconds']:.0f}",
             f"{row['peak_bytes'] / 2**20:,.0f}",
-            f"{row['parameters']:,}",
+            f"{row['parameters']:,.0f}",
         ]
         lines.append([f"`{row['protocol']}`", row["variant"], *cells])
     return markdown_table(head, lines)
+
+
+def _difference(test: dict[str, float] | None) -> str:
+    if test is None:
+        return ""
+    return f"by {test['difference']:+.4f} ({test['ci_low']:+.4f} to {test['ci_high']:+.4f}), p = {test['p_value']:.4f}"
+
+
+def _key(protocol: str, variant: str, seed: int, seen: str) -> str:
+    return "|".join((protocol, variant, str(seed), seen))
+
+
+def _kept_ranks(path: Path) -> dict[str, IntArray]:
+    if not path.exists():
+        return {}
+    with np.load(path) as kept:
+        return {name: kept[name] for name in kept.files}
 
 
 def _mean(value: dict[str, float | None]) -> str:
@@ -165,9 +246,8 @@ def _line(run: dict[str, Any]) -> str:
 def _run(job: Job) -> dict[str, Any]:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     parts, at_last = _loaded(job.source, job.data, job.protocol)
-    _, preset, changes = VARIANTS.get(job.variant, (job.variant, None, {}))
-    given = [f"{job.kind}.{key}={value}" for key, value in changes.items()]
-    given += [each for each in job.overrides if each.startswith(f"{job.kind}.")]
+    preset = VARIANTS[job.variant][1] if job.variant in VARIANTS else None
+    given = [each for each in job.overrides if each.startswith(f"{job.kind}.")]
     settings = load_settings(RetrainSettings, preset, [f"models.{each}" for each in given]).models.of(job.kind)
     model: Recommender = recommender_class(spec_of(job.kind))(settings)
     mask, cpu = parts.masks_seen(sequential=model.sequential), time.process_time()
@@ -178,11 +258,13 @@ def _run(job: Job) -> dict[str, Any]:
     ranked = (
         (name, requests, masked) for name, requests in (("", parts.test), (" at last event", at_last)) for masked in (False, True)
     )
-    test = {
-        f"{'masked' if masked else 'unmasked'}{name}": _judged(model, parts, requests, masked, 4096 if on_gpu else 256)
-        for name, requests, masked in ranked
-    }
+    test, ranks = {}, {}
+    for name, requests, masked in ranked:
+        seen = f"{'masked' if masked else 'unmasked'}{name}"
+        test[seen], found = _judged(model, parts, requests, masked, 4096 if on_gpu else 256)
+        ranks[_key(parts.protocol, job.variant, job.seed, seen)] = found
     return {
+        "ranks": ranks,
         "variant": job.variant,
         "kind": job.kind,
         "protocol": parts.protocol,
@@ -206,14 +288,15 @@ def _run(job: Job) -> dict[str, Any]:
     }
 
 
-def _judged(model: Recommender, parts: Split, requests: Requests, masked: bool, batch: int) -> dict[str, float]:
+def _judged(model: Recommender, parts: Split, requests: Requests, masked: bool, batch: int) -> tuple[dict[str, float], IntArray]:
     ranking: Ranking = rank_requests(model, requests, parts.catalogue, mask_seen=masked, batch_size=batch)
     tail = slices(parts.train, requests)["tail items"]
-    return {
+    found = {
         **metrics(ranking.ranks, (5, 10, 20)),
         "coverage@10": float(np.mean(ranking.recommended > 0)),
         "tail ndcg@10": float(per_request(ranking.ranks, "ndcg", 10)[tail].mean()) if tail.any() else 0.0,
     }
+    return found, ranking.ranks.astype(np.int32)
 
 
 @cache
