@@ -21,6 +21,7 @@ import os
 import resource
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,13 +44,13 @@ from models.recommender import IntArray, Recommender, Requests
 OURS = "SS4Rec"
 NO_INTERVALS = {"interval_embedding": False}
 VARIANTS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
-    OURS: ("ss4rec", "best", {}),
+    OURS: ("ss4rec", None, {}),
     "SASRec": ("sasrec", None, {}),
     "gSASRec": ("gsasrec", None, {}),
     "eSASRec": ("esasrec", None, {}),
     "HSTU": ("hstu", None, {}),
     "LRURec": ("lrurec", None, {}),
-    "SS4Rec, no time": ("ss4rec", "best", {"interval": "none"}),
+    "SS4Rec, no time": ("ss4rec", None, {"interval": "none"}),
     "SASRec, no time": ("sasrec", None, NO_INTERVALS),
     "gSASRec, no time": ("gsasrec", None, NO_INTERVALS),
     "eSASRec, no time": ("esasrec", None, NO_INTERVALS),
@@ -57,7 +58,7 @@ VARIANTS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "LRURec, no time": ("lrurec", None, NO_INTERVALS),
 }
 """Each variant: its kind, a preset, and what differs from it. The settings of a kind without a preset are those of its search."""
-EPOCHS = 60
+EPOCHS = 30
 """The length of a training whose settings were searched. Its learning rate falls to 0 meanwhile, as in the search."""
 
 SHOWN = ("hr@10", "ndcg@10")
@@ -73,12 +74,12 @@ class Job:
     variant: str
     protocol: ProtocolId
     seed: int
-    overrides: tuple[str, ...]
+    settings: Any
     at_once: int
 
     @property
     def kind(self) -> str:
-        return VARIANTS[self.variant][0] if self.variant in VARIANTS else self.variant
+        return kind_of(self.variant)
 
 
 def main() -> None:
@@ -105,11 +106,17 @@ def main() -> None:
     runs: list[dict[str, Any]] = kept["runs"]
     ranks = _kept_ranks(given.out.with_suffix(".npz"))
     done = {(run["variant"], run["protocol"].split(";")[0], run["seed"]) for run in runs}
+    chosen = {
+        variant: settings_of(
+            variant, searched, [o.split(".", 1)[1] for o in given.overrides if o.startswith(f"{kind_of(variant)}.")]
+        )
+        for variant in given.variants
+    }
     work = [
-        Job(given.source, given.data, variant, protocol, seed, (*_settings(variant, searched), *given.overrides), given.jobs)
+        Job(given.source, given.data, variant, protocol, seed, chosen[variant], given.jobs)
         for protocol in given.protocols
         for variant in given.variants
-        for seed in (given.seeds if spec_of(VARIANTS.get(variant, (variant,))[0]).seeded else given.seeds[:1])
+        for seed in (given.seeds if spec_of(kind_of(variant)).seeded else given.seeds[:1])
         if (variant, protocol, seed) not in done
     ]
     refuse_mixed(runs, going_on=bool(work))
@@ -127,17 +134,22 @@ def main() -> None:
     print(render(result))
 
 
-def _settings(variant: str, searched: dict[str, Any]) -> list[str]:
-    """Return the settings of a variant on top of its preset, as KIND.key=value: what was searched, then what the variant changes."""
-    if variant not in VARIANTS:
-        return []
-    kind, preset, changes = VARIANTS[variant]
-    study = searched["studies"].get(kind) if preset is None else None
-    found: dict[str, Any] = (
-        next((trial["params"] for trial in study["trials"] if trial["number"] == study["best"]), {}) if study else {}
-    )
-    fixed = searched["fixed"] | {"max_epochs": EPOCHS, "patience": EPOCHS} if study else {}
-    return [f"{kind}.{key}={value}" for key, value in (fixed | found | changes).items()]
+def kind_of(variant: str) -> str:
+    """Return the kind of a variant."""
+    return VARIANTS[variant][0] if variant in VARIANTS else variant
+
+
+def settings_of(variant: str, searched: dict[str, Any], more: Sequence[str] = ()) -> Any:
+    """Return the settings of a variant: its preset or what was searched, then what the variant changes, then `more` (key=value)."""
+    kind, preset, changes = VARIANTS.get(variant, (variant, None, {}))
+    study = searched["studies"].get(kind) if preset is None and variant in VARIANTS else None
+    found: dict[str, Any] = {}
+    if study:
+        best: dict[str, Any] = next((trial["params"] for trial in study["trials"] if trial["number"] == study["best"]), {})
+        found = searched["fixed"] | {"max_epochs": EPOCHS, "patience": EPOCHS} | best
+    given = [f"models.{kind}.{key}={value}" for key, value in (found | changes).items()]
+    given += [f"models.{kind}.{each}" for each in more]
+    return load_settings(RetrainSettings, preset, given).models.of(kind)
 
 
 def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -246,10 +258,7 @@ def _line(run: dict[str, Any]) -> str:
 def _run(job: Job) -> dict[str, Any]:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     parts, at_last = _loaded(job.source, job.data, job.protocol)
-    preset = VARIANTS[job.variant][1] if job.variant in VARIANTS else None
-    given = [each for each in job.overrides if each.startswith(f"{job.kind}.")]
-    settings = load_settings(RetrainSettings, preset, [f"models.{each}" for each in given]).models.of(job.kind)
-    model: Recommender = recommender_class(spec_of(job.kind))(settings)
+    model: Recommender = recommender_class(spec_of(job.kind))(job.settings)
     mask, cpu = parts.masks_seen(sequential=model.sequential), time.process_time()
     report = model.fit(parts.train, parts.valid, parts.catalogue, seed=job.seed, mask_seen=mask)
     cpu = time.process_time() - cpu

@@ -248,6 +248,11 @@ def _study(worker: Worker, at_once: int) -> dict[str, Any]:
     }
 
 
+def _reached(trial: optuna.trial.FrozenTrial) -> float:
+    """Return the best value of a trial, also of one that was cut off: the end of the search cuts off those that still run."""
+    return max(trial.intermediate_values.values(), default=0.0)
+
+
 def _length(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
     seconds = trial.duration.total_seconds() if trial.duration else 0.0
     return {"epochs": max(trial.intermediate_values, default=0), "seconds": round(seconds, 1)}
