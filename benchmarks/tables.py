@@ -229,6 +229,9 @@ TABLES: dict[str, Table] = {
     "classics": Table("classics.json", "python -m benchmarks.ranking.classics", rendered_by("benchmarks.ranking.classics")),
     "ratings": Table("ratings.json", "python -m benchmarks.ranking.ratings", rendered_by("benchmarks.ranking.ratings")),
     "search": Table("search.json", "python -m benchmarks.ranking.search", rendered_by("benchmarks.ranking.search")),
+    "search-further": Table(
+        "search_further.json", "python -m benchmarks.ranking.search", rendered_by("benchmarks.ranking.search")
+    ),
     "cost": Table("cost.json", "python -m benchmarks.ranking.cost", rendered_by("benchmarks.ranking.cost")),
     "peers": Table("peers.json", "python -m benchmarks.ranking.peers", rendered_by("benchmarks.ranking.peers")),
     "speed": Table("speed.json", "python -m benchmarks.training.speed", speed),

@@ -11,7 +11,6 @@ read them again for each answer. SS4Rec is also measured that way.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.ranking.peers import OURS, VARIANTS, settings_of
+from benchmarks.ranking.peers import SEARCHES, VARIANTS, settings_of, studies_of
 from benchmarks.report import hardware, write_result
 from configs.kinds import spec_of
 from infra.pages import markdown_table
@@ -39,12 +38,13 @@ def main() -> None:
     """Measure each kind, write the result and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=200, help="answers of each kind; the median counts")
-    parser.add_argument("--search", type=Path, default=Path("benchmarks/results/search.json"), help="result of the search")
+    parser.add_argument("--search", type=Path, nargs="+", default=list(SEARCHES), help="results of the searches")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/cost.json"))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    searched = json.loads(given.search.read_text(encoding="utf-8"))
-    rows = [row for variant in VARIANTS if "no time" not in variant for row in _measured(variant, searched, given.requests)]
+    studies = studies_of(given.search)
+    shown = [variant for variant, (_, study, changes) in VARIANTS.items() if study in studies and not changes]
+    rows = [row for variant in shown for row in _measured(variant, studies, given.requests)]
     result = {"hardware": hardware(), "seed": SEED, "items": ITEMS, "requests": given.requests, "rows": rows}
     write_result(given.out, result)
     print(render(result))
@@ -60,8 +60,8 @@ def render(result: dict[str, Any]) -> str:
     return markdown_table(["model", "an answer reads", "CPU ms an answer", "times the cheapest", "bytes kept for a user"], rows)
 
 
-def _measured(variant: str, searched: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    settings = settings_of(variant, searched, ("max_epochs=1", "device=cpu", "precision=float32"))
+def _measured(variant: str, studies: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    settings = settings_of(variant, studies, ("max_epochs=1", "device=cpu", "precision=float32"))
     length = settings.max_length
     people = _histories(length)
     kind = VARIANTS[variant][0]
@@ -69,7 +69,7 @@ def _measured(variant: str, searched: dict[str, Any], count: int) -> list[dict[s
     model.fit(_train(people), people.take(np.arange(2)), _catalogue(), seed=SEED, mask_seen=True)
     timed = getattr(model, "reads_time", False) or settings.interval_embedding
     kept = length * (ITEM_BYTES + (TIME_BYTES if timed else 0))
-    if variant != OURS:
+    if kind != "ss4rec":
         return [_row(variant, f"the latest {length} events", kept, _by_history(model, people), count)]
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder))

@@ -33,6 +33,7 @@ import torch
 from benchmarks.data import load_events, origin
 from benchmarks.report import hardware, measured, refuse_mixed, write_result
 from configs.cores import available_cores
+from configs.errors import SettingsError
 from configs.kinds import spec_of
 from configs.loading import load_settings
 from configs.settings import EvaluationSettings, ProtocolId, RetrainSettings, SourceName
@@ -43,23 +44,25 @@ from models.recommender import IntArray, Recommender, Requests
 
 OURS = "SS4Rec"
 NO_INTERVALS = {"interval_embedding": False}
-VARIANTS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
-    OURS: ("ss4rec", None, {}),
-    "SASRec": ("sasrec", None, {}),
-    "gSASRec": ("gsasrec", None, {}),
-    "eSASRec": ("esasrec", None, {}),
-    "HSTU": ("hstu", None, {}),
-    "LRURec": ("lrurec", None, {}),
-    "SS4Rec, no time": ("ss4rec", None, {"interval": "none"}),
-    "SASRec, no time": ("sasrec", None, NO_INTERVALS),
-    "gSASRec, no time": ("gsasrec", None, NO_INTERVALS),
-    "eSASRec, no time": ("esasrec", None, NO_INTERVALS),
-    "HSTU, no time": ("hstu", None, NO_INTERVALS | {"time_bias": False}),
-    "LRURec, no time": ("lrurec", None, NO_INTERVALS),
+VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    OURS: ("ss4rec", "ss4rec", {}),
+    "SS4Rec, further search": ("ss4rec", "ss4rec-further", {}),
+    "SASRec": ("sasrec", "sasrec", {}),
+    "gSASRec": ("gsasrec", "gsasrec", {}),
+    "eSASRec": ("esasrec", "esasrec", {}),
+    "HSTU": ("hstu", "hstu", {}),
+    "LRURec": ("lrurec", "lrurec", {}),
+    "SS4Rec, no time": ("ss4rec", "ss4rec", {"interval": "none"}),
+    "SASRec, no time": ("sasrec", "sasrec", NO_INTERVALS),
+    "gSASRec, no time": ("gsasrec", "gsasrec", NO_INTERVALS),
+    "eSASRec, no time": ("esasrec", "esasrec", NO_INTERVALS),
+    "HSTU, no time": ("hstu", "hstu", NO_INTERVALS | {"time_bias": False}),
+    "LRURec, no time": ("lrurec", "lrurec", NO_INTERVALS),
 }
-"""Each variant: its kind, a preset, and what differs from it. The settings of a kind without a preset are those of its search."""
+"""Each variant: its kind, the study of `benchmarks.ranking.search` that found its settings, and what differs from them."""
+SEARCHES = (Path("benchmarks/results/search.json"), Path("benchmarks/results/search_further.json"))
 EPOCHS = 30
-"""The length of a training whose settings were searched. Its learning rate falls to 0 meanwhile, as in the search."""
+"""The length of a training whose settings the equal search found. Its learning rate falls to 0 meanwhile, as in the search."""
 
 SHOWN = ("hr@10", "ndcg@10")
 RANKINGS = ("unmasked", "masked", "unmasked at last event", "masked at last event")
@@ -92,10 +95,10 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side; each gets an equal share of the cores")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="KIND.key=value, may be repeated")
-    parser.add_argument("--search", type=Path, default=Path("benchmarks/results/search.json"), help="result of the search")
+    parser.add_argument("--search", type=Path, nargs="+", default=list(SEARCHES), help="results of the searches")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/peers.json"))
     given = parser.parse_args()
-    searched = json.loads(given.search.read_text(encoding="utf-8")) if given.search.exists() else {"studies": {}}
+    studies = studies_of(given.search)
     for variant in given.variants:
         if variant not in VARIANTS:
             spec_of(variant)  # refuses an unknown kind
@@ -108,7 +111,7 @@ def main() -> None:
     done = {(run["variant"], run["protocol"].split(";")[0], run["seed"]) for run in runs}
     chosen = {
         variant: settings_of(
-            variant, searched, [o.split(".", 1)[1] for o in given.overrides if o.startswith(f"{kind_of(variant)}.")]
+            variant, studies, [o.split(".", 1)[1] for o in given.overrides if o.startswith(f"{kind_of(variant)}.")]
         )
         for variant in given.variants
     }
@@ -139,17 +142,35 @@ def kind_of(variant: str) -> str:
     return VARIANTS[variant][0] if variant in VARIANTS else variant
 
 
-def settings_of(variant: str, searched: dict[str, Any], more: Sequence[str] = ()) -> Any:
-    """Return the settings of a variant: its preset or what was searched, then what the variant changes, then `more` (key=value)."""
-    kind, preset, changes = VARIANTS.get(variant, (variant, None, {}))
-    study = searched["studies"].get(kind) if preset is None and variant in VARIANTS else None
+def settings_of(variant: str, studies: dict[str, Any], more: Sequence[str] = ()) -> Any:
+    """Return the settings of a variant: what its study found, then what the variant changes, then `more` (key=value).
+
+    Raises:
+        SettingsError: if a study is missing, or a setting is wrong.
+    """
+    kind, name, changes = VARIANTS.get(variant, (variant, "", {}))
     found: dict[str, Any] = {}
-    if study:
-        best: dict[str, Any] = next((trial["params"] for trial in study["trials"] if trial["number"] == study["best"]), {})
-        found = searched["fixed"] | {"max_epochs": EPOCHS, "patience": EPOCHS} | best
+    if name:
+        if name not in studies:
+            raise SettingsError(
+                f"No result of a search has the study {name}, which the variant {variant} needs: pass it with --search."
+            )
+        study = studies[name]
+        best: dict[str, Any] = next(trial["params"] for trial in study["trials"] if trial["number"] == study["best"])
+        found = study["fixed"] | ({"max_epochs": EPOCHS, "patience": EPOCHS} if name == kind else {}) | best
     given = [f"models.{kind}.{key}={value}" for key, value in (found | changes).items()]
     given += [f"models.{kind}.{each}" for each in more]
-    return load_settings(RetrainSettings, preset, given).models.of(kind)
+    return load_settings(RetrainSettings, None, given).models.of(kind)
+
+
+def studies_of(results: Sequence[Path]) -> dict[str, Any]:
+    """Return the studies in the results of searches, by name."""
+    return {
+        name: study
+        for path in results
+        if path.exists()
+        for name, study in json.loads(path.read_text(encoding="utf-8"))["studies"].items()
+    }
 
 
 def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -39,6 +39,7 @@ from models.search import TrialData, make_pruner, make_sampler, run_trial, train
 
 SEED = 90
 KINDS = ("ss4rec", "sasrec", "gsasrec", "esasrec", "hstu", "lrurec")
+FURTHER = "ss4rec-further"
 POLL_S = 15.0
 PRUNING = Pruning(warmup_epochs=6, interval=2, startup_trials=3)
 COMMON: dict[str, Parameter] = {
@@ -74,6 +75,22 @@ SPACES: dict[str, dict[str, Parameter]] = {
 }
 """What is searched for each kind. The losses are fixed: cross-entropy over the full catalogue, for gSASRec its own."""
 
+SPACES[FURTHER] = {
+    "width": Parameter(choices=(128, 192)),
+    "blocks": Parameter(low=3, high=6),
+    "dropout": Parameter(low=0.1, high=0.35, step=0.05),
+    "embedding_dropout": Parameter(low=0.1, high=0.4, step=0.05),
+    "weight_averaging": Parameter(choices=(0.99, 0.995, 0.998)),
+    "learning_rate": Parameter(low=1e-3, high=6e-3, log=True),
+    "batch_tokens": Parameter(choices=(8192, 16384)),
+    "label_smoothing": Parameter(low=0.0, high=0.2, step=0.05),
+    "norm": Parameter(choices=("post", "pre")),
+    "step_min": Parameter(low=1e-8, high=1e-5, log=True),
+    "schedule": Parameter(choices=("constant", "cosine")),
+    "clip_norm": Parameter(choices=(1.0, 5.0)),
+}
+"""A narrower space for SS4Rec, around what its equal search found. It is searched beyond the budget that all kinds share."""
+
 TIMED = {"interval_embedding": True}
 STARTS: dict[str, list[dict[str, Any]]] = {
     "ss4rec": [
@@ -100,6 +117,32 @@ STARTS: dict[str, list[dict[str, Any]]] = {
 }
 """Two points where each search begins: a network as deep as the default, and a deeper one with larger steps."""
 
+FIXED: dict[str, dict[str, Any]] = {
+    FURTHER: {"interval_embedding": True, "interval": "seconds", "step_max": 0.1, "time_state": 32, "relation_state": 8}
+}
+_FOUND: dict[str, Any] = {
+    "width": 128,
+    "blocks": 4,
+    "dropout": 0.15,
+    "embedding_dropout": 0.25,
+    "weight_averaging": 0.995,
+    "learning_rate": 3e-3,
+} | {"batch_tokens": 8192, "label_smoothing": 0.1, "norm": "post", "step_min": 1e-7, "schedule": "cosine", "clip_norm": 5.0}
+STARTS[FURTHER] = [
+    _FOUND | changed
+    for changed in (
+        {"weight_averaging": 0.998, "schedule": "constant"},
+        {"dropout": 0.2, "embedding_dropout": 0.3},
+        {"blocks": 5, "learning_rate": 2e-3, "dropout": 0.2},
+        {"blocks": 6, "norm": "pre", "dropout": 0.2, "weight_averaging": 0.995, "clip_norm": 1.0},
+        {"width": 192, "dropout": 0.25, "embedding_dropout": 0.35, "learning_rate": 2e-3},
+        {"dropout": 0.2, "label_smoothing": 0.15, "batch_tokens": 16384, "learning_rate": 4e-3},
+        {"blocks": 5, "weight_averaging": 0.998, "schedule": "constant", "learning_rate": 2e-3},
+        {"dropout": 0.25, "weight_averaging": 0.998, "schedule": "constant"},
+    )
+]
+"""Changes, one or two at a time, of what the equal search found."""
+
 Result = dict[str, Any]
 
 
@@ -107,7 +150,7 @@ Result = dict[str, Any]
 class Worker:
     """One process of one kind's search."""
 
-    kind: str
+    name: str  # of the study: a kind, or FURTHER
     number: int
     journal: Path
     source: SourceName
@@ -117,11 +160,15 @@ class Worker:
     until: float
 
     @property
+    def kind(self) -> str:
+        return "ss4rec" if self.name == FURTHER else self.name
+
+    @property
     def study(self) -> optuna.Study:
         """The kind's study, which all of its workers share."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         return optuna.create_study(
-            study_name=self.kind,
+            study_name=self.name,
             storage=optuna.storages.JournalStorage(JournalFileBackend(str(self.journal))),
             direction="maximize",
             sampler=make_sampler(SEED, worker=self.number),
@@ -136,7 +183,7 @@ def main() -> None:
     parser.add_argument("--source", default="ml-1m", choices=get_args(SourceName))
     parser.add_argument("--data", type=Path, help="zip, folder or ratings file of the release")
     parser.add_argument("--protocol", default="loo-exact", choices=get_args(ProtocolId))
-    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=[*KINDS, FURTHER])
     parser.add_argument("--workers", type=int, default=2, help="processes for each kind")
     parser.add_argument("--seconds", type=float, default=520, help="all trials end after this time")
     parser.add_argument("--epochs", type=int, default=40)
@@ -164,20 +211,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         until, journal = time.time() + given.seconds, Path(folder) / "journal.log"
         work = [
-            Worker(kind, number, journal, given.source, given.data, given.protocol, fixed, until)
-            for kind in given.kinds
+            Worker(name, number, journal, given.source, given.data, given.protocol, fixed | FIXED.get(name, {}), until)
+            for name in given.kinds
             for number in range(given.workers)
         ]
         for worker in work:
             if worker.number == 0:
-                for start in STARTS[worker.kind]:
+                for start in STARTS[worker.name]:
                     worker.study.enqueue_trial(start)
         started = [multiprocessing.get_context("spawn").Process(target=_search, args=(worker,)) for worker in work]
         for process in started:
             process.start()
         while any(process.is_alive() for process in started):
             started[0].join(POLL_S)
-            studies = {worker.kind: _study(worker, len(work)) for worker in work if worker.number == 0}
+            studies = {worker.name: _study(worker, len(work)) for worker in work if worker.number == 0}
             result = {**said, "studies": studies}
             write_result(given.out, result)
     print(render(json.loads(given.out.read_text(encoding="utf-8"))))
@@ -187,7 +234,7 @@ def render(result: Result) -> str:
     """Return the best settings of each kind as a Markdown table."""
     head = ["kind", "valid NDCG@10", "median of the trials", "trials", "cut off early", "GPU s", "best settings"]
     rows = []
-    for kind, study in result["studies"].items():
+    for name, study in result["studies"].items():
         trials = study["trials"]
         done = [trial["value"] for trial in trials if trial["state"] == "complete"]
         best = next((trial for trial in trials if trial["number"] == study["best"]), None)
@@ -195,13 +242,13 @@ def render(result: Result) -> str:
             continue
         rows.append(
             [
-                spec_of(kind).label,
+                "SS4Rec, further" if name == FURTHER else spec_of(name).label,
                 f"{best['value']:.4f}",
                 f"{statistics.median(done):.4f}",
                 str(len(trials)),
                 str(sum(trial["state"] == "pruned" for trial in trials)),
                 f"{study['gpu_seconds']:.0f}",
-                ", ".join(f"{name} {_number(value)}" for name, value in best["params"].items()),
+                ", ".join(f"{setting} {_number(value)}" for setting, value in best["params"].items()),
             ]
         )
     return markdown_table(head, rows)
@@ -227,7 +274,7 @@ def _search(worker: Worker) -> None:
         )
 
     worker.study.optimize(
-        lambda trial: run_trial(trial, SPACES[worker.kind], spec, base, partial(train_trial, spec, data, SEED), in_time),
+        lambda trial: run_trial(trial, SPACES[worker.name], spec, base, partial(train_trial, spec, data, SEED), in_time),
         timeout=worker.until - time.time(),
         callbacks=[told],
         catch=(TrainingError,),
