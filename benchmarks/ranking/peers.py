@@ -5,8 +5,9 @@ full catalogue: with and without the items of the user's history, at the time of
 The epoch is chosen at the time of the target. A variant is one of VARIANTS, with the settings that `benchmarks.ranking.search` found,
 or any kind with its defaults.
 
-Each variant is compared with SS4Rec by a paired test over the requests, on NDCG@10 averaged over the seeds. The spread between the
+Each other kind is compared with SS4Rec by a paired test over the requests, on NDCG@10 averaged over the seeds. The spread between the
 seeds widens the test's distribution. The ranks of all requests are kept beside the result for it, in a file with the ending `.npz`.
+`--beside` names results of other runs on the same data, to compare with their rows too.
 
 `--jobs` trains side by side, in processes of their own that share the GPU. `gpu_seconds` are the seconds of the fit divided by the
 number of trainings at once: what the training cost of the machine. Runs that are already in the output file are not repeated.
@@ -96,6 +97,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side; each gets an equal share of the cores")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="KIND.key=value, may be repeated")
     parser.add_argument("--search", type=Path, nargs="+", default=list(SEARCHES), help="results of the searches")
+    parser.add_argument(
+        "--beside", type=Path, nargs="+", default=[], help="other results, whose runs the rows are also compared with"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/peers.json"))
     given = parser.parse_args()
     studies = studies_of(given.search)
@@ -132,7 +136,10 @@ def main() -> None:
             runs.append(run)
             write_result(given.out, {**said, "rows": rows(runs), "runs": runs})
             print(_line(run), flush=True)
-    result = {**said, "rows": compared(rows(runs), ranks), "runs": runs}
+    others = [row for path in given.beside for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+    for path in given.beside:
+        ranks |= _kept_ranks(path.with_suffix(".npz"))
+    result = {**said, "rows": compared(rows(runs), others, ranks), "runs": runs}
     write_result(given.out, result)
     print(render(result))
 
@@ -191,29 +198,32 @@ def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: (row["protocol"], -row["masked ndcg@10"]["mean"]))
 
 
-def compared(found: list[dict[str, Any]], ranks: dict[str, IntArray]) -> list[dict[str, Any]]:
-    """Return the rows, each with the test of whether SS4Rec's NDCG@10 is higher, with and without seen items."""
+def compared(found: list[dict[str, Any]], others: list[dict[str, Any]], ranks: dict[str, IntArray]) -> list[dict[str, Any]]:
+    """Return the rows, each with the tests of whether a variant of SS4Rec has a higher NDCG@10, with and without seen items.
+
+    A row of SS4Rec is compared with the rows of the other kinds. `others` are rows of other results, which are only compared with.
+    """
+    known = [*found, *others]
     for row in found:
-        ours = next((each for each in found if (each["protocol"], each["variant"]) == (row["protocol"], OURS)), None)
-        if ours is None or row is ours:
-            continue
-        for seen in ("masked", "unmasked"):
-            values = [
-                np.mean(
-                    [
-                        per_request(ranks[_key(each["protocol"], each["variant"], seed, seen)], "ndcg", 10)
-                        for seed in each["seeds"]
-                    ],
-                    0,
-                )
-                for each in (ours, row)
-            ]
-            spread = [(each[f"{seen} ndcg@10"]["sd"] or 0.0) / len(each["seeds"]) ** 0.5 for each in (ours, row)]
-            test = paired_test(values[0], values[1], resamples=10_000, seed=17, common_sd=float(np.hypot(*spread)))
-            row[f"ss4rec_is_higher {seen}"] = {
-                name: getattr(test, name) for name in ("difference", "ci_low", "ci_high", "p_value")
-            }
+        ours = kind_of(row["variant"]) == "ss4rec"
+        same = [each for each in known if each["protocol"] == row["protocol"] and (kind_of(each["variant"]) == "ss4rec") != ours]
+        row["compared"] = [
+            {"variant": each["variant"], "ranking": seen, **_test(row if ours else each, each if ours else row, seen, ranks)}
+            for each in same
+            for seen in ("masked", "unmasked")
+        ]
     return found
+
+
+def _test(ours: dict[str, Any], peer: dict[str, Any], seen: str, ranks: dict[str, IntArray]) -> dict[str, float]:
+    """Test whether the NDCG@10 of `ours` is higher than that of `peer`, over the requests and the seeds."""
+    values = [
+        np.mean([per_request(ranks[_key(row["protocol"], row["variant"], seed, seen)], "ndcg", 10) for seed in row["seeds"]], 0)
+        for row in (ours, peer)
+    ]
+    spread = [(row[f"{seen} ndcg@10"]["sd"] or 0.0) / len(row["seeds"]) ** 0.5 for row in (ours, peer)]
+    test = paired_test(values[0], values[1], resamples=10_000, seed=17, common_sd=float(np.hypot(*spread)))
+    return {name: getattr(test, name) for name in ("difference", "ci_low", "ci_high", "p_value")}
 
 
 def render(result: dict[str, Any]) -> str:
@@ -234,7 +244,7 @@ def render(result: dict[str, Any]) -> str:
     lines = []
     for row in found:
         cells = [_mean(row[f"{ranking} {name}"]) for ranking in RANKINGS for name in SHOWN]
-        cells.append(_difference(row.get("ss4rec_is_higher masked")))
+        cells.append(_difference(row))
         cells += [_mean(row["masked coverage@10"]), _mean(row["masked tail ndcg@10"]), str(len(row["seeds"]))]
         cells += [
             f"{row['epochs']:.0f}",
@@ -246,10 +256,15 @@ def render(result: dict[str, Any]) -> str:
     return markdown_table(head, lines)
 
 
-def _difference(test: dict[str, float] | None) -> str:
-    if test is None:
+def _difference(row: dict[str, Any]) -> str:
+    """Return by how much SS4Rec is higher: than this row, or, in a row of SS4Rec, than the best row of another kind."""
+    tests = [each for each in row.get("compared", []) if each["ranking"] == "masked"]
+    if not tests:
         return ""
-    return f"by {test['difference']:+.4f} ({test['ci_low']:+.4f} to {test['ci_high']:+.4f}), p = {test['p_value']:.4f}"
+    ours = kind_of(row["variant"]) == "ss4rec"
+    test = min(tests, key=lambda each: each["difference"]) if ours else next((t for t in tests if t["variant"] == OURS), tests[0])
+    than = f", than {test['variant']}" if ours else ""
+    return f"by {test['difference']:+.4f} ({test['ci_low']:+.4f} to {test['ci_high']:+.4f}), p = {test['p_value']:.4f}{than}"
 
 
 def _key(protocol: str, variant: str, seed: int, seen: str) -> str:

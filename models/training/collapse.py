@@ -40,7 +40,7 @@ def collapse_of(reports: Sequence[EpochReport], metric: str, popularity: float |
     before, after = latest[0].loss, latest[-1].loss
     if popularity is not None and not has_learnt(highest, popularity) and before - after < STILL * abs(before):
         return (
-            f"Training has collapsed: in the last {EPOCHS} epochs valid {name} was at most {highest:.4f}, where a ranking by popularity "
+            f"Training has collapsed or learns nothing yet: in the last {EPOCHS} epochs valid {name} was at most {highest:.4f}, where a ranking by popularity "
             f"has {popularity:.4f}, and the loss no longer falls. {advice}"
         )
     return ""

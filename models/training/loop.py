@@ -94,8 +94,8 @@ def train(
         with checkpoints.saving() if checkpoints is not None else nullcontext() as save:
             while progress.epoch < schedule.max_epochs and progress.epoch - progress.best_epoch < schedule.patience:
                 report = _run_epoch(learner, validate, schedule, progress, latest=exactly is not None)
-                if report.warning and on_epoch is None:
-                    logger.warning("%s", report.warning)
+                if report.warning and on_epoch is None and not any(before.warning for before in progress.reports[-2:-1]):
+                    logger.warning("%s", report.warning)  # once, when it begins
                 if save is not None:
                     save(learner, progress)
                 if on_epoch is not None:

@@ -41,6 +41,7 @@ TESTED = {
     "pipeline.drift_power": "test_drift_power.py",
     "pipeline.gate": "test_gate.py",
     "serving.experiments": "test_experiments.py",
+    "figures": "test_figures.py",
     "tables": "test_tables.py",
     "training.parity": "test_commands.py",
 }
