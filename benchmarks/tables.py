@@ -182,13 +182,9 @@ def _ss4rec_quality(result: Result) -> str:
 
 
 def _headline(result: Result) -> str:
-    names = {"best": "SS4Rec, the preset `best`", "paper": "SS4Rec, the settings of its authors (`paper`)"}
-    rows = [
-        [f"`{row['protocol']}`", names[row["variant"]], _mean(row["unmasked hr@10"]), _mean(row["unmasked ndcg@10"])]
-        for row in result["rows"]
-        if row["variant"] in names
-    ]
-    return markdown_table(["protocol", "model", "HR@10", "NDCG@10"], rows)
+    from benchmarks.ranking.peers import headline
+
+    return headline(result)
 
 
 def _audit(result: Result) -> str:
@@ -223,9 +219,8 @@ def rendered_by(module: str) -> Callable[[Result], str]:
 TABLES: dict[str, Table] = {
     "newcomer": Table("newcomer.json", "python -m benchmarks.newcomer", newcomer),
     "quality": Table("quality.json", "python -m benchmarks.ranking.quality", rendered_by("benchmarks.ranking.quality")),
-    "headline": Table("ss4rec_quality.json", "python -m benchmarks.ranking.ss4rec_quality", _headline),
+    "headline": Table("peers.json", "python -m benchmarks.ranking.peers", _headline),
     "ss4rec-quality": Table("ss4rec_quality.json", "python -m benchmarks.ranking.ss4rec_quality", _ss4rec_quality),
-    "baselines": Table("baselines.json", "python -m benchmarks.ranking.baselines", rendered_by("benchmarks.ranking.baselines")),
     "classics": Table("classics.json", "python -m benchmarks.ranking.classics", rendered_by("benchmarks.ranking.classics")),
     "ratings": Table("ratings.json", "python -m benchmarks.ranking.ratings", rendered_by("benchmarks.ranking.ratings")),
     "search": Table("search.json", "python -m benchmarks.ranking.search", rendered_by("benchmarks.ranking.search")),

@@ -65,6 +65,9 @@ SEARCHES = (Path("benchmarks/results/search.json"), Path("benchmarks/results/sea
 EPOCHS = 30
 """The length of a training whose settings the equal search found. Its learning rate falls to 0 meanwhile, as in the search."""
 
+UNFINISHED = ("gSASRec",)
+"""Variants that still improve when their epochs end: their rows are lower bounds."""
+
 SHOWN = ("hr@10", "ndcg@10")
 RANKINGS = ("unmasked", "masked", "unmasked at last event", "masked at last event")
 
@@ -254,6 +257,18 @@ def render(result: dict[str, Any]) -> str:
         ]
         lines.append([f"`{row['protocol']}`", row["variant"], *cells])
     return markdown_table(head, lines)
+
+
+def headline(result: dict[str, Any]) -> str:
+    """Return the figures under `loo-exact` without seen items as a short Markdown table, of the models that were trained to their end."""
+    rows = [row for row in result["rows"] if row["protocol"].split(";")[0] == "loo-exact" and row["variant"] not in UNFINISHED]
+    cells = [[row["variant"], *(_mean(row[f"masked {name}"]) for name in SHOWN), _short_difference(row)] for row in rows]
+    return markdown_table(["model", "HR@10", "NDCG@10", "SS4Rec's NDCG@10 is higher by"], cells)
+
+
+def _short_difference(row: dict[str, Any]) -> str:
+    tests = [each for each in row.get("compared", []) if (each["ranking"], each["variant"]) == ("masked", OURS)]
+    return "".join(f"{each['difference']:.4f} ({each['ci_low']:.4f} to {each['ci_high']:.4f})" for each in tests)
 
 
 def _difference(row: dict[str, Any]) -> str:
