@@ -108,7 +108,7 @@ BACKUPS ?= s3://recsys-backups/production
 iam-policies:
 	@for each in "$(STORE)" "$(BACKUPS)"; do case "$$each" in s3://?*/?*) ;; *) \
 		echo "STORE and BACKUPS must be s3://<bucket>/<prefix>" >&2; exit 1;; esac; done
-	@store='$(STORE:s3://%=%)'; backups='$(BACKUPS:s3://%=%)'; for name in worker trainer api backup lifecycle; do \
+	@store='$(STORE:s3://%=%)'; backups='$(BACKUPS:s3://%=%)'; for name in worker trainer api demo exporter backup lifecycle; do \
 		sed "s|\$${Bucket}|$${store%%/*}|g; s|\$${Prefix}|$${store#*/}|g; \
 			s|\$${BackupsBucket}|$${backups%%/*}|g; s|\$${BackupsPrefix}|$${backups#*/}|g" infra/iam/$$name.json; done
 

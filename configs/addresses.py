@@ -1,13 +1,17 @@
-"""Addresses in settings. Settings are parameters of runs, which everyone with access to the Prefect server can read."""
+"""Addresses in settings, and whether other machines can reach them.
+
+Settings are parameters of runs, which everyone with access to the Prefect server can read.
+"""
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-__all__ = ["PublicAddress", "WebAddress"]
+__all__ = ["PublicAddress", "WebAddress", "is_loopback"]
 
 
 def _without_credentials(address: str) -> str:
@@ -36,3 +40,25 @@ def _of_the_web(address: str) -> str:
 
 WebAddress = Annotated[PublicAddress, AfterValidator(_of_the_web)]
 """An address without credentials that a browser opens."""
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the address is this machine's loopback address."""
+    host = _host(url)
+    address = _ip(host)
+    return host == "localhost" if address is None else address.is_loopback
+
+
+def _host(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").rstrip(".").lower()
+    except ValueError:
+        return ""
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

@@ -56,8 +56,10 @@ def groups_end_with_this_process() -> Iterator[Callable[[int], None]]:
 
     For programs of others, which cannot watch their parent themselves.
     """
+    from configs.child_processes import child_environment  # not in the program itself, which imports no more than it must
+
     program = [sys.executable, str(Path(__file__))]
-    with subprocess.Popen(program, stdin=subprocess.PIPE, start_new_session=True) as watcher:
+    with subprocess.Popen(program, stdin=subprocess.PIPE, env=child_environment(), start_new_session=True) as watcher:
         assert watcher.stdin is not None
         told = watcher.stdin
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from configs.addresses import is_loopback
 from configs.base import Settings
 from configs.kinds import Plugins
-from configs.reachability import is_loopback
 from configs.serving.access import AccessSettings
 from configs.serving.experiments import ExposureSettings, OutcomeSettings
 from configs.settings import RetrainSettings, StoreSettings

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from configs.child_processes import child_environment
 from configs.errors import RecsysError
 from configs.extras import install_command
 from configs.redaction import shown_address
@@ -217,7 +218,7 @@ def _gpu() -> Finding:
         return Finding("GPU", "absent", "none: training runs on the CPU")
     command = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=GPU_S, check=False)
+        done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, timeout=GPU_S, check=False)
     except subprocess.TimeoutExpired as error:
         return _slow("GPU", error.timeout)
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
+from configs.child_processes import child_environment
 from configs.errors import SettingsError
 from infra.backup.sealed import Seal
 from infra.storage import Store
@@ -25,8 +25,7 @@ PASSING = (".tmp/", "leases/")  # of a store: what ends with the run that wrote 
 REPLACED = ("histories/",)  # of a store: the only objects that change
 FIRST = "promotions/"
 POSTGRES = ("postgresql", "postgres")
-PASSWORD_OF = {"pg_dump": "PGPASSWORD", "pg_restore": "PGPASSWORD", "redis-cli": "REDISCLI_AUTH"}
-PASSWORDS = {*PASSWORD_OF.values()}
+NEEDS = {"pg_dump": ("PG*",), "pg_restore": ("PG*",), "redis-cli": ("REDISCLI_AUTH",)}  # of the environment, with their passwords
 
 
 @dataclass(frozen=True)
@@ -180,8 +179,7 @@ def _existing(path: str) -> Path:
 def _run(program: str, *arguments: str) -> None:
     if shutil.which(program) is None:
         raise SettingsError(f"{program} is not installed. Debian has it in postgresql-client or redis-tools.")
-    others = PASSWORDS - {PASSWORD_OF.get(program)}
-    environment = {name: value for name, value in os.environ.items() if name not in others}
+    environment = child_environment(NEEDS[program])
     done = subprocess.run([program, *arguments], capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise SettingsError(f"{program} failed: {done.stderr.strip()[-600:]}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from configs.child_processes import child_environment
 from configs.errors import SettingsError
 
 __all__ = ["Seal"]
@@ -65,7 +66,11 @@ class Seal:
                 str(self.passphrase),
             ]
             done = subprocess.run(
-                ["gpg", *how, "--output", str(made), *action, str(path)], capture_output=True, text=True, check=False
+                ["gpg", *how, "--output", str(made), *action, str(path)],
+                env=child_environment(),
+                capture_output=True,
+                text=True,
+                check=False,
             )
             if done.returncode:
                 raise SettingsError(f"GnuPG cannot process {path.name}: {done.stderr.strip()[-300:]}")

@@ -197,7 +197,7 @@ def _start_s3(stack: ExitStack, folder: Path, tell: Callable[[str], None], watch
     session = boto3.session.Session()
     session.client("s3", endpoint_url=gateway.endpoint_url, region_name="us-east-1", **keys).create_bucket(Bucket=BUCKET)
     text = "[default]\n" + "".join(f"{name} = {value}\n" for name, value in keys.items())
-    for name in ("aws_worker", "aws_api", "aws_trainer"):
+    for name in ("aws_worker", "aws_api", "aws_demo", "aws_exporter", "aws_trainer"):
         path = folder / "secrets" / name
         path.chmod(0o600)
         path.write_text(text, encoding="utf-8")

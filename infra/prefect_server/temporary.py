@@ -22,6 +22,7 @@ from prefect.logging import get_logger
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import get_current_settings
 
+from configs.child_processes import NETWORK, child_environment
 from configs.errors import SettingsError
 from infra.lifeline import end_at_eof
 
@@ -133,9 +134,9 @@ class _NotUpError(Exception):
 
 def _environment() -> dict[str, str]:
     root = str(Path(__file__).parents[2])
-    paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    paths = [root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
-    return {**os.environ, **LIKE_PREFECT, **settings, "PYTHONPATH": paths}
+    return child_environment((*NETWORK, "PREFECT_*"), paths=paths) | LIKE_PREFECT | settings
 
 
 def _main() -> None:

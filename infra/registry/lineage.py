@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from configs.child_processes import child_environment
 from configs.cores import available_cores
 
 __all__ = ["git_commit", "machine_facts"]
@@ -45,10 +46,16 @@ def git_commit(written: Sequence[str] = ()) -> str | None:
     Args:
         written: Folders of the repository whose files the program writes itself, so that their changes do not count.
     """
-    here = Path(__file__).parent
+    here, environment = Path(__file__).parent, child_environment(["GIT_*"])
     try:
         commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=PATIENCE_S, check=True
+            ["git", "rev-parse", "HEAD"],
+            env=environment,
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=True,
         )
         changed = subprocess.run(
             [
@@ -60,6 +67,7 @@ def git_commit(written: Sequence[str] = ()) -> str | None:
                 ":/",
                 *(f":(exclude,top){folder}" for folder in written),
             ],
+            env=environment,
             cwd=here,
             capture_output=True,
             text=True,

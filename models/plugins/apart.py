@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from configs import errors
+from configs.child_processes import child_environment
 from configs.errors import RecsysError, TrainingError
 from configs.kinds import place_of, plugins_in_use, register
 from models.kinds import kind_in
@@ -60,7 +61,6 @@ class _ApartRecommender(Recommender):
     def __init__(self, kind: str, folder: Path) -> None:
         self._kind = kind
         self._channel, theirs = socket.socketpair()
-        places = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONSAFEPATH": "1"}
         with theirs:
             self._process = subprocess.Popen(
                 [
@@ -73,7 +73,7 @@ class _ApartRecommender(Recommender):
                 ],
                 stdin=theirs.fileno(),
                 stdout=2,
-                env=os.environ | places,
+                env=child_environment(),
                 start_new_session=True,  # so that what the plugin has started can be ended with it
             )
         self._end = weakref.finalize(self, _end, self._process, self._channel)

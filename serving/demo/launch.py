@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
+from configs.child_processes import STORE, child_environment
 from configs.serving import DemoSettings
 from infra.pages import BLUE, DARK, DARK_PAGE, GROUND, INK
 
@@ -32,7 +33,7 @@ THEME = {
 def run(settings: DemoSettings) -> None:
     """Replace this process with the Streamlit server, which must be installed."""
     sys.stdout.flush()
-    os.execve(sys.executable, command(settings), os.environ | environment(settings))
+    os.execve(sys.executable, command(settings), environment(settings))
 
 
 def command(settings: DemoSettings) -> list[str]:
@@ -52,12 +53,12 @@ def command(settings: DemoSettings) -> list[str]:
 
 
 def environment(settings: DemoSettings) -> dict[str, str]:
-    """Return the environment variables that `context_of` reads."""
+    """Return the environment of the server: what it needs, and the variable that `context_of` reads."""
     from serving.demo.context import SETTINGS
 
     root = str(SERVER.parents[2])  # the server puts only the script's own folder on the path
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {SETTINGS: json.dumps(_plain(settings)), "PYTHONPATH": os.pathsep.join(paths)}
+    paths = [root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return child_environment((*STORE, "STREAMLIT_*"), paths=paths) | {SETTINGS: json.dumps(_plain(settings))}
 
 
 def _plain(value: Any) -> Any:

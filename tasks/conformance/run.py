@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from configs.child_processes import child_environment
 from configs.kinds import ModelSpec, plugins_in_use
 from configs.settings import PromotionSettings
 from infra.lifeline import lifeline
@@ -20,8 +20,6 @@ from tasks.conformance.process import MODEL, SCORES
 from tasks.evaluation import check_folder
 
 __all__ = ["check_kind"]
-
-ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
 
 
 def check_kind(spec: ModelSpec, settings: Mapping[str, Any], seconds: float) -> list[Finding]:
@@ -45,14 +43,17 @@ def check_kind(spec: ModelSpec, settings: Mapping[str, Any], seconds: float) -> 
 
 def _run(part: Literal["train", "again"], folder: Path, end: float, seconds: float) -> list[Finding]:
     """Run one part in a process, and return its findings. One that was cut off is the last."""
-    environment = (
-        os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONSAFEPATH": "1"}
-    )
     program = [sys.executable, "-m", "tasks.conformance.process", part, str(folder)]
     with lifeline() as held, (folder / f"{part}.log").open("wb") as log:
         try:
             status: int | None = subprocess.run(
-                program, env=environment, stdin=held, stdout=log, stderr=log, timeout=max(end - time.monotonic(), 1), check=False
+                program,
+                env=child_environment(threads=1),
+                stdin=held,
+                stdout=log,
+                stderr=log,
+                timeout=max(end - time.monotonic(), 1),
+                check=False,
             ).returncode
         except subprocess.TimeoutExpired:
             status = None

@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
+from configs.child_processes import child_environment
 from configs.errors import VersionCorruptError
 from configs.kinds import place_of, plugins_in_use, register
 from configs.settings import PromotionSettings
@@ -61,7 +62,6 @@ WAIT_S, PATIENCE = 600.0, 2  # seconds to wait for the process: so many, and so 
 ATTEMPTS = 2  # if the machine cuts the check off
 FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}  # the system's memory ran out, or it shuts down
 OF_THE_MACHINE = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EIO}
-ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,7 @@ def check_version(store: Store, ref: ModelRef, settings: PromotionSettings) -> L
 
 def check_folder(folder: Path, settings: PromotionSettings) -> LoadCheck:
     """Check the version in `folder` in a clean process."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")} | ONE_THREAD
     plugins, paths = _plugins_and_paths(folder)
-    environment["PYTHONPATH"] = os.pathsep.join(paths)
     most_s = math.ceil(START_S + GENEROUS * settings.max_load_s)
     # -P: the working folder holds the stored files, so modules must not be imported from it.
     program = [sys.executable, "-P", "-m", "tasks.evaluation.load_check"]
@@ -147,7 +145,7 @@ def check_folder(folder: Path, settings: PromotionSettings) -> LoadCheck:
         with lifeline() as held:
             done = subprocess.run(
                 [*program, str(folder), str(most_s), str(settings.max_request_s), *plugins],
-                env=environment,
+                env=child_environment(threads=1, paths=paths),
                 stdin=held,
                 capture_output=True,
                 text=True,

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.child_processes import NETWORK, child_environment
 from configs.extras import install_command
 from configs.redaction import shown_address
 from configs.settings import TrackingSettings
@@ -38,10 +39,12 @@ class Service:
     name: str
     package: str
     extra: str
+    needs: tuple[str, ...]
+    """Variables of the environment that its process needs."""
 
 
-WANDB = Service("Weights & Biases", "wandb", "tracking")
-MLFLOW = Service("MLflow", "mlflow", "mlflow")
+WANDB = Service("Weights & Biases", "wandb", "tracking", (*NETWORK, "WANDB_*", "NETRC"))
+MLFLOW = Service("MLflow", "mlflow", "mlflow", (*NETWORK, "MLFLOW_*", "DATABRICKS_*"))
 
 
 class ServiceTracker:
@@ -165,6 +168,7 @@ def _start_writer(service: Service, settings: TrackingSettings, log: Log) -> sub
     try:
         process = subprocess.Popen(
             program,
+            env=child_environment(service.needs),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -24,14 +24,16 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from configs import errors
+from configs.child_processes import STORE, child_environment
 from configs.errors import LostReplicaError, RecsysError, TrainingError
+from configs.settings import StoreSettings
 from models.recommender import EpochReport, OnEpoch
 from models.training import Placement, joined_replicas
 
@@ -73,7 +75,6 @@ while os.path.exists(folder) and time.monotonic() < end + 10:
 It passes SIGINT on to the group of that process, and kills the group if it has not ended a minute after the input was closed.
 """
 END_S = 60.0  # longest wait for replicas to end after torchrun
-OF_A_REPLICA = {"RANK", "LOCAL_RANK", "WORLD_SIZE"}  # some clusters set them for every process
 
 
 def run_apart(
@@ -92,7 +93,8 @@ def run_apart(
 
     Args:
         work: A module-level function.
-        arguments: Its arguments, which must be picklable.
+        arguments: Its arguments, which must be picklable. Only if one of them has the settings of a store on S3 (`store`), the process
+            finds this one's credentials for it in its environment.
         trains: What is trained, for the error message if a process ends without reporting an error.
         on_epoch: Called in this process with each epoch of the first replica.
         threads: Number of threads of each process.
@@ -105,13 +107,14 @@ def run_apart(
         TrainingError: A process ended without reporting an error, or reported no epoch for `silence_s`.
         RuntimeError: `work` raised any other exception; the message contains the traceback.
     """
+    environment = child_environment(_variables_of_store(arguments), threads=threads)
     with _temporary_folder() as (folder, writes):
         # A pickle instead of JSON, because credentials are masked in JSON.
         content = pickle.dumps((work, arguments, threads, placement))
         for rank in range(placement.replicas):
             _write_private(folder / f"work-{rank}", content)
         try:
-            status = _follow(folder, placement.replicas, threads, on_epoch, writes, silence_s)
+            status = _follow(folder, placement.replicas, environment, on_epoch, writes, silence_s)
         except TimeoutError as error:
             raise TrainingError(
                 f"The training of {trains} reported no epoch for {silence_s:g} s (models.plugin_silence_s), so its process was ended. "
@@ -138,7 +141,9 @@ def _temporary_folder() -> Iterator[tuple[Path, Callable[[int], None]]]:
     program = [sys.executable, "-IS", "-c", REMOVE, str(folder)]
     nothing = subprocess.DEVNULL  # a pipe that this process writes to must not stay open until the folder is removed
     try:
-        with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=nothing, stderr=nothing, bufsize=0) as remover:
+        with subprocess.Popen(
+            program, stdin=subprocess.PIPE, stdout=nothing, stderr=nothing, bufsize=0, env=child_environment()
+        ) as remover:
             assert remover.stdin is not None
             told = remover.stdin
 
@@ -151,16 +156,24 @@ def _temporary_folder() -> Iterator[tuple[Path, Callable[[int], None]]]:
         shutil.rmtree(folder, ignore_errors=True)  # if the remover could not start, or was killed
 
 
+def _variables_of_store(arguments: Iterable[Any]) -> tuple[str, ...]:
+    """Return the names of the variables that the store in the arguments needs."""
+    stores = [store for each in arguments if isinstance(store := getattr(each, "store", None), StoreSettings)]
+    return STORE if any(isinstance(store.place, tuple) for store in stores) else ()
+
+
 def _follow(
-    folder: Path, replicas: int, threads: int, on_epoch: OnEpoch | None, writes: Callable[[int], None], silence_s: float | None
+    folder: Path,
+    replicas: int,
+    environment: Mapping[str, str],
+    on_epoch: OnEpoch | None,
+    writes: Callable[[int], None],
+    silence_s: float | None,
 ) -> int:
     """Start the processes, pass on their epochs until all have ended, and return the exit status.
 
     Raises TimeoutError if no epoch arrives for `silence_s`.
     """
-    limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
-    places = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONSAFEPATH": "1"}
-    environment = {name: value for name, value in os.environ.items() if name not in OF_A_REPLICA} | limits | places
     program = ["-m", "tasks.training.subprocess_training", str(folder)]
     if replicas > 1:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={replicas}"]
@@ -174,7 +187,7 @@ def _follow(
                 stdin=theirs.fileno(),
                 stdout=2,  # library output stays visible to the user
                 stderr=log,  # torchrun's failure report is summarised in one message instead
-                env=environment,
+                env=dict(environment),
                 start_new_session=True,
             )
         writes(process.pid)

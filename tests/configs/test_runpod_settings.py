@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from configs.addresses import is_loopback
 from configs.errors import SettingsError
 from configs.loading import load_settings
-from configs.reachability import is_loopback
 from configs.settings import RetrainSettings
 from infra.runpod import RunPodSettings
 

@@ -29,7 +29,7 @@ HOLDERS: dict[str, tuple[str, ...]] = {
     "operator": ("admin",),
 }
 BROWSED = [("GET", path) for path in ("/docs", "/docs/{name}", "/pages", "/openapi.json")]  # not in the OpenAPI document
-ROLES = {"server": "api", "pod": "trainer", "worker": "worker", "backup": "backup"}
+ROLES = {"server": "api", "pod": "trainer", "worker": "worker", "demo": "demo", "exporter": "exporter", "backup": "backup"}
 ACTIONS = {"read": "s3:GetObject", "write": "s3:PutObject", "delete": "s3:DeleteObject"}
 IN_CLEAR = re.compile(r"(?i)(password|passwd|secret|token|api_?key|auth_string|credentials)")
 

@@ -32,6 +32,7 @@ from prefect_runpod.settings import USER_AGENT
 __all__ = ["Server", "Turn", "command_in", "execute", "main", "other_commit", "turn_of"]
 
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+POD_KEY = "RUNPOD_API_KEY"  # in a pod's environment, where RunPod puts the key with which the pod may end itself
 SHORT_COMMIT = 7  # digits that a commit is shortened to
 STOP_S = 8.0  # RunPod's own grace period between SIGTERM and SIGKILL is about ten seconds
 
@@ -139,7 +140,9 @@ def _is_run(found: Any) -> bool:
 
 def execute(command: list[str], seconds: float) -> int | None:
     """Run the command in its own process group. Returns its exit status, or None if it was killed after `seconds`."""
-    process = subprocess.Popen(command, start_new_session=True)
+    # The key with which this program ends its own pod is none of the run's business.
+    environment = {name: value for name, value in os.environ.items() if name != POD_KEY}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         _end(process, signal.SIGTERM, STOP_S)
@@ -236,7 +239,7 @@ def _read(server: Server, pod: str, attempt: int, ends: float) -> Turn:
 
 def _terminate(environment: Mapping[str, str], pod: str) -> None:
     """Ask RunPod to terminate this pod, with the key that RunPod gave to the pod."""
-    key, base = environment.get("RUNPOD_API_KEY"), environment.get("RUNPOD_API_BASE_URL", "https://api.runpod.io")
+    key, base = environment.get(POD_KEY), environment.get("RUNPOD_API_BASE_URL", "https://api.runpod.io")
     if not key:
         return
     with suppress(httpx.HTTPError):

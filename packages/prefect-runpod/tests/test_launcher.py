@@ -290,6 +290,13 @@ def test_a_command_returns_its_status_or_is_killed_in_time() -> None:
     assert execute(python("import time; time.sleep(60)"), 0.2) is None
 
 
+def test_a_run_does_not_get_the_key_of_its_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNPOD_API_KEY", "rpa_pod-0123456789")
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:needed")
+    program = "import os; raise SystemExit('RUNPOD_API_KEY' in os.environ or 'PREFECT_API_AUTH_STRING' not in os.environ)"
+    assert execute(python(program), 300) == 0
+
+
 def _wait(ready: Callable[[], bool]) -> None:
     end = time.monotonic() + 120
     while not ready():

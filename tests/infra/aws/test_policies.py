@@ -23,8 +23,10 @@ def test_the_printed_policies_and_rules_name_the_store_that_was_asked_for_and_no
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "${" not in done.stdout
     printed = json.loads("[" + re.sub(r"(?m)^}\n{", "},\n{", done.stdout) + "]")
-    assert printed == [filled(name, address, backups) for name in ("worker", "trainer", "api", "backup", "lifecycle")]
-    named = {place.split("/")[0] for policy in printed[:3] for each in policy["Statement"] for place in each["Resource"]}
+    assert printed == [
+        filled(name, address, backups) for name in ("worker", "trainer", "api", "demo", "exporter", "backup", "lifecycle")
+    ]
+    named = {place.split("/")[0] for policy in printed[:4] for each in policy["Statement"] for place in each["Resource"]}
     assert named == {f"arn:aws:s3:::{address.removeprefix('s3://').partition('/')[0]}"}
 
 
@@ -36,7 +38,17 @@ def test_the_backup_reads_the_whole_store_writes_nothing_there_and_removes_no_ba
     assert deletes["Resource"] == ["arn:aws:s3:::backups/kept/.tmp/*"], "whoever has its keys could remove the backups"
 
 
-@pytest.mark.parametrize("role", ["worker", "trainer", "api"])
+def test_the_demo_and_the_exporter_write_nothing_and_read_no_more_than_they_show() -> None:
+    demo, exporter = read_policy("demo"), read_policy("exporter")
+    for policy in (demo, exporter):
+        assert {action for each in policy["Statement"] for action in each["Action"]} == {"s3:ListBucket", "s3:GetObject"}
+    assert {area for area in AREAS if may(exporter, "s3:GetObject", f"{area}x")} == {"promotions/", "drift/"}
+    assert not {area for area in ("landing/", "leases/", "handed-over/", "searches/") if may(demo, "s3:GetObject", f"{area}x")}
+    (done,) = (each for each in exporter["Statement"] if each["Resource"] == ["arn:aws:s3:::backups"])
+    assert done["Action"] == ["s3:ListBucket"] and done["Condition"]["StringLike"]["s3:prefix"] == ["kept/*/done/*"]
+
+
+@pytest.mark.parametrize("role", ["worker", "trainer", "api", "demo"])
 def test_a_policy_names_its_bucket_its_keys_and_no_more_rights_than_the_store_uses(role: str) -> None:
     policy = read_policy(role)
     known = {
@@ -109,6 +121,8 @@ def may_list(policy: dict[str, Any], prefix: str | None) -> bool:
         ("worker", {"", *AREAS}),
         ("trainer", {"datasets/", "handed-over/", "comparisons/", "searches/"}),
         ("api", API_LISTS),
+        ("demo", API_LISTS | {"datasets/", "exposures/", "outcomes/"}),
+        ("exporter", {"promotions/", "drift/"}),
     ],
 )
 def test_a_role_lists_its_own_prefixes_and_never_the_bucket_or_another_store_in_it(role: str, areas: set[str]) -> None:

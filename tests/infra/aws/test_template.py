@@ -20,7 +20,12 @@ class Loader(yaml.SafeLoader):
     """Reads CloudFormation's short functions, such as !Sub, as their arguments."""
 
 
-Loader.add_multi_constructor("!", lambda loader, tag, node: loader.construct_scalar(node))
+Loader.add_multi_constructor(
+    "!",
+    lambda loader, tag, node: (
+        loader.construct_sequence(node, deep=True) if isinstance(node, yaml.SequenceNode) else loader.construct_scalar(node)
+    ),
+)
 
 
 def content() -> dict[str, Any]:
@@ -36,12 +41,16 @@ def test_the_template_is_valid_for_cloudformation() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("role", ["worker", "api", "trainer"])
+@pytest.mark.parametrize("role", ["worker", "api", "trainer", "demo", "exporter"])
 def test_a_user_has_the_rights_of_its_policy_and_the_key_of_the_store(role: str) -> None:
-    own = content()["Resources"][f"{role.capitalize()}Policy"]["Properties"]["PolicyDocument"]["Statement"]
-    statements = json.loads(json.dumps(own).replace("${Bucket.Arn}", "arn:aws:s3:::${Bucket}"))
-    assert statements[:-1] == json.loads((ROOT / "infra" / "iam" / f"{role}.json").read_text())["Statement"]
-    assert statements[-1]["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"] and statements[-1]["Resource"] == "Key.Arn"
+    found = {name: each["Properties"] for name, each in content()["Resources"].items() if each["Type"] == "AWS::IAM::UserPolicy"}
+    own = [each["PolicyDocument"]["Statement"] for each in found.values() if each["UserName"] == role.capitalize()]
+    text = json.dumps(own).replace("${Bucket.Arn}", "arn:aws:s3:::${Bucket}").replace("${AWS::Partition}", "aws")
+    (*statements, key), *others = json.loads(text)
+    rights = json.loads((ROOT / "infra" / "iam" / f"{role}.json").read_text())["Statement"]
+    assert [*statements, *(each for other in others for each in other)] == rights
+    writes = any("s3:PutObject" in each["Action"] for each in rights)
+    assert key["Action"] == ["kms:Decrypt", *(["kms:GenerateDataKey"] if writes else [])] and key["Resource"] == "Key.Arn"
 
 
 def test_the_bucket_is_encrypted_versioned_private_and_survives_the_stack() -> None:
