@@ -1,9 +1,8 @@
 """How soon a rollout returns a bad champion, and how rarely a good one: `python -m benchmarks.serving.rollouts`.
 
-Users are simulated and everything else is the product: the hash that assigns them, what workers measure, and the comparison that
-decides. A case is a new version that the gate would let through. Each user of the population asks once or more within the stage, at
-random times. Requests of users whose answers are not measured change a counter only, so they are counted and not simulated, unless
-something happens to them.
+Users and what workers measure of their requests are simulated; the hash that assigns them and the comparison that decides are the
+product's. A case is a new version that the gate would let through. Each user of the population asks once or twice within the stage, at
+random times.
 
 The first table has the time until the return in the first stage, by traffic. The second one has the share of rollouts that return
 although the two versions do not differ (A/A), over both stages.
@@ -13,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,16 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.report import hardware, write_result
 from configs.cores import available_cores
 from configs.settings import RolloutSettings
-from infra.measurements import user_number
+from infra.measurements import Agreement, Event, FirstAnswer, user_number
 from infra.pages import markdown_table
 from infra.registry import Rollout
-from serving.engine import Answer, Recommended, RecommendJob, RequestTime
-from serving.experiments import Assignment
-from serving.rollout import Measuring, Underway
+from serving.rollout import Underway
+from serving.rollout.measuring import ASKED, MOST_USERS, TOP
+from serving.rollout.sides import place_in
 from tasks.rollout import Check, Evidence, compare_versions
 
 __all__ = ["CASES", "Case", "Stage", "render", "returned_share", "simulate"]
@@ -43,6 +42,8 @@ ERRORS, EMPTY = 2e-4, 5e-4  # of requests, whatever the version
 CPU_S, SPREAD = 0.002, 0.5  # of an answer: median, and standard deviation of its logarithm
 OUTCOMES = 0.2  # of users
 AGAIN = 0.4  # users ask once more with this probability
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -89,76 +90,86 @@ def simulate(case: Case, users: int, seed: int, stage: int = 0, settings: Rollou
     settings = settings or RolloutSettings(enabled=True)
     rollout = Rollout("old", "", tuple(settings.stages), stage, START, 2, settings.model_dump(mode="json"))
     underway = Underway(f"new {seed}", rollout)
-    world = _World(case, underway, np.random.default_rng([seed, stage]))
-    evidence = world.evidence(users)
+    evidence = _World(case, underway, np.random.default_rng([seed, stage])).evidence(users)
     checks = compare_versions(evidence, rollout, settings, underway.measured_share)
     worse = {check.name: _after(check) for check in checks if check.verdict == "worse"}
-    asked = sum(evidence.requests) + world.unmeasured
-    return Stage(worse, evidence.requests[1] / asked, sum(row.new for row in evidence.answers.values()))
+    new_share = evidence.requests[1] / sum(evidence.requests)
+    return Stage(worse, new_share, sum(row.new for row in evidence.answers.values()))
 
 
 class _World:
-    """Users, and two versions that answer them."""
+    """Users, and two versions that answer them. What workers would measure is drawn for all users at once."""
 
     def __init__(self, case: Case, underway: Underway, rng: np.random.Generator) -> None:
         self.case, self.underway, self.rng = case, underway, rng
-        self.unmeasured = 0  # requests that are only counted
-        self._tastes = rng.integers(0, ITEMS, (TASTES, TASTE_ITEMS))
-        self._now = START
-        self._measuring = Measuring(underway, "worker", self._ask_old)
+        self._tastes = np.stack([rng.permutation(ITEMS)[:TASTE_ITEMS] for _ in range(TASTES)])
 
     def evidence(self, users: int) -> Evidence:
         """Let the users ask, and return what is known afterwards."""
-        rng, found = self.rng, Evidence()
-        first = np.sort(rng.integers(0, BAKE_S, users))
-        times = [(int(at), user) for user, at in enumerate(first)]
+        rng = self.rng
+        places = np.array([place_in(self.underway.version, user) for user in range(users)])
+        new, measured = places < self.underway.rollout.share, places < self.underway.measured_share
+        first = rng.integers(0, BAKE_S, users)
         again = np.flatnonzero(rng.random(users) < AGAIN)
-        times += [(int(rng.integers(first[user], BAKE_S)), int(user)) for user in again]
-        unlucky = rng.random(len(times))
-        outcomes: dict[int, int] = {}
-        for number, (at, user) in enumerate(sorted(times)):
-            self._now = START + at
-            new = self.underway.is_new(user, self._now)
-            chance = float(unlucky[number])
-            if not new and not self.underway.is_measured(user) and chance > ERRORS + EMPTY:
-                self.unmeasured += 1
-                continue
-            self._request(user, new, chance, number)
-            rate = OUTCOMES * (self.case.outcomes if new else 1.0)
-            if user_number(user) not in outcomes and rng.random() < rate:
-                outcomes[user_number(user)] = self._now + 30
-            else:
-                outcomes.setdefault(user_number(user), 0)  # one chance for each user
-            if number % 1000 == 999 and (measured := self._measuring.take()) is not None:
-                found.add([measured])
-        if (measured := self._measuring.take()) is not None:
-            found.add([measured])
-        found.outcomes = {user: at for user, at in outcomes.items() if at}
+        user = np.concatenate([np.arange(users), again])
+        at = START + np.concatenate([first, rng.integers(first[again], BAKE_S)])
+        order = np.argsort(at, kind="stable")
+        user, at = user[order], at[order]
+        asked = new[user]
+        chance = rng.random(len(user))
+        failed = (chance < ERRORS) | (asked & self._is_hit(user, self.case.crashes))
+        empty = ~failed & ((chance < ERRORS + EMPTY) | (asked & self._is_hit(user, NEW_USERS * self.case.empty_for_new)))
+        found = Evidence(requests=[int((~asked).sum()), int(asked.sum())])
+        self._happened(found, "errors", user[failed], at[failed], new)
+        self._happened(found, "empty", user[empty], at[empty], new)
+        if self.case.clone:  # whoever comes back has new events and gets the same list
+            back = asked & ~failed & ~empty & (at > START + first[user])
+            self._happened(found, "repeated", user[back], at[back], new)
+        answered = np.flatnonzero(~failed & measured[user])
+        _, firsts = np.unique(user[answered], return_index=True)
+        answered = answered[np.sort(firsts)[:MOST_USERS]]
+        self._answers(found, user[answered], at[answered], asked[answered], empty[answered])
+        did = np.flatnonzero(rng.random(users) < OUTCOMES * np.where(new, self.case.outcomes, 1.0))
+        found.outcomes = {user_number(int(each)): int(START + first[each] + 30) for each in did if measured[each]}
         return found
 
-    def _request(self, user: int, new: bool, chance: float, number: int) -> None:
-        job = self._job(user, new)
-        version = self.underway.version if new else "old"
-        crashes = new and self.case.crashes and user % round(1 / self.case.crashes) == 0
-        result: object = RuntimeError("crash") if crashes or chance < ERRORS else self._answer(user, version, new, chance, number)
-        cpu_s = CPU_S * float(np.exp(SPREAD * self.rng.standard_normal())) + (self.case.slower_s if new else 0.0)
-        self._measuring.observe(version, {0: job}, {0: result}, cpu_s)
+    def _is_hit(self, user: IntArray, share: float) -> BoolArray:
+        return user % round(1 / share) == 0 if share else np.zeros(len(user), bool)
 
-    def _job(self, user: int, new: bool) -> RecommendJob:
-        return RecommendJob(Assignment("champion", canary=new), 10, RequestTime.of(None, self._now), user=user)
+    def _happened(self, found: Evidence, kind: str, user: IntArray, at: IntArray, new: BoolArray) -> None:
+        for each, time in zip(user.tolist(), at.tolist(), strict=True):
+            number = user_number(each)
+            found.events[kind].setdefault(number, Event(number, time, bool(new[each])))
 
-    def _answer(self, user: int, version: str, new: bool, chance: float, events: int) -> Answer:
-        empty = ERRORS <= chance < ERRORS + EMPTY or (new and self.case.empty_for_new and user % round(1 / NEW_USERS) == 0)
-        if new and self.case.clone:
-            items = list(range(ITEMS, ITEMS + 10))
-        else:
-            items = [int(item) for item in self.rng.permutation(self._tastes[user % TASTES])[:10]]
-        shown = [] if empty else [Recommended(item, "", None, [], None, 0.0, []) for item in dict.fromkeys(items)]
-        return Answer(version, "state", "", events, None, shown)
+    def _answers(self, found: Evidence, user: IntArray, at: IntArray, new: BoolArray, empty: BoolArray) -> None:
+        """Draw how long the answers took, what they had in common, and what the old version would have shown instead."""
+        cpu = CPU_S * np.exp(SPREAD * self.rng.standard_normal(len(user))) + self.case.slower_s * new
+        lists = self._lists(user)
+        if self.case.clone:
+            lists[new] = ITEMS + np.arange(TOP)
+        alike: list[float | None] = [None] * len(user)
+        for side in (False, True):
+            rows = np.flatnonzero((new == side) & ~empty)
+            before, after = rows[0 : len(rows) // 2 * 2 : 2], rows[1::2]
+            for row, share in zip(after.tolist(), _common(lists[before], lists[after]), strict=True):
+                alike[row] = share
+        agreed = _common(lists, self._lists(user))
+        for row, each in enumerate(user.tolist()):
+            number, time, is_new = user_number(each), int(at[row]), bool(new[row])
+            found.answers[number] = FirstAnswer(number, time, is_new, float(cpu[row]), alike[row])
+            if is_new and not empty[row] and number % ASKED == 0:
+                found.agreements[number] = Agreement(number, time, agreed[row])
 
-    def _ask_old(self, job: RecommendJob, then: Callable[[Answer | Exception], None]) -> None:
-        assert job.user is not None
-        then(self._answer(job.user, "old", False, 1.0, 0))
+    def _lists(self, user: IntArray) -> IntArray:
+        """Return the top ten of each user, (N, TOP): items of the user's taste in a random order."""
+        places = np.argsort(self.rng.random((len(user), TASTE_ITEMS)), axis=1)[:, :TOP]
+        return self._tastes[user[:, None] % TASTES, places]
+
+
+def _common(one: IntArray, other: IntArray) -> list[float]:
+    """Return the share of each list that the other one has too."""
+    found: list[float] = ((one[:, :, None] == other[:, None, :]).any(axis=2).sum(axis=1) / TOP).tolist()
+    return found
 
 
 def _after(check: Check) -> int:

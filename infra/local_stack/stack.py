@@ -9,9 +9,9 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.errors import SettingsError
@@ -45,7 +45,13 @@ class Running:
 
 @contextmanager
 def local_stack(
-    folder: Path, only: Sequence[str] = (), *, s3: bool = False, usual_ports: bool = True, tell: Callable[[str], None] = print
+    folder: Path,
+    only: Sequence[str] = (),
+    *,
+    s3: bool = False,
+    usual_ports: bool = True,
+    environment: Mapping[str, str] | None = None,
+    tell: Callable[[str], None] = print,
 ) -> Iterator[Running]:
     """Start the services of infra/compose.yaml, and stop them at the end of the block.
 
@@ -54,6 +60,7 @@ def local_stack(
         only: Services to start, with their dependencies; all if empty.
         s3: Keep the store on Ceph's radosgw instead of in the folder.
         usual_ports: Use compose's ports if they are free. If False, use any free ports, so that several stacks can start at once.
+        environment: More variables for all services, which replace those of compose.
         tell: Receives one line of progress per service.
 
     Raises:
@@ -75,8 +82,12 @@ def local_stack(
         running = Running(Layout(folder, _distinct(ports), store, endpoint, usual), {}, {})
         stack.callback(_stop, running.processes)
         for service in services:
-            _start(localised(service, running.layout), running, tell, watch)
+            _start(localised(_with(service, environment or {}), running.layout), running, tell, watch)
         yield running
+
+
+def _with(service: Service, environment: Mapping[str, str]) -> Service:
+    return replace(service, environment={**service.environment, **environment})
 
 
 def _chosen(services: list[Service], only: Sequence[str]) -> list[Service]:

@@ -35,8 +35,8 @@ def test_a_tenth_fewer_outcomes_are_found_in_the_first_stage() -> None:
 
 @pytest.mark.full
 def test_equal_versions_are_rarely_told_apart() -> None:
-    bakes = volume(8, 1000)
-    assert returned_share(bakes, 5_000, workers=volume(1, 2)) < 0.01
+    bakes = volume(100, 1000)
+    assert returned_share(bakes, 5_000, workers=volume(1, 2)) * bakes <= volume(2, 9)  # 0.5 % of them are allowed to
 
 
 def test_a_first_stage_of_hardly_any_users_decides_nothing() -> None:
