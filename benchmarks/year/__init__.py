@@ -1,0 +1,1 @@
+"""A year of an installation, day by day: `python -m benchmarks.year`."""
