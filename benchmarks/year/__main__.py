@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import hardware, skip, skip_without, write_result
+from benchmarks.report import hardware, skip, write_result
 from benchmarks.year.accounts import account_of
 from benchmarks.year.clock import Clock
 from benchmarks.year.days import Year
@@ -59,7 +59,6 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="folder of the installation, which is kept (default: a temporary one)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/year.json"))
     options = parser.parse_args()
-    skip_without("redis-server")
     if not Clock.is_possible():
         skip("there is no C compiler, which makes the library that shifts the clock.")
     if not list(Path("/usr/lib/postgresql").glob("*/bin/postgres")):

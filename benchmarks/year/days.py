@@ -30,7 +30,7 @@ KILLS = (
 )
 DAILY = ("etl/etl", "monitor/monitor", "housekeeping/housekeeping")
 GRACE_S = 600.0  # of prefect.yaml: for which a run keeps its place while its machine starts
-BEFORE_S, AFTER_S = 1.0, 1800.0  # the clock is set so much before a scheduled time; runs of the next so many seconds belong to it
+BEFORE_S = 0.5  # the clock is set so much before a scheduled time
 START_S, LOST_S = 1830.0, 130.0  # after which a run that did not start, or that sends no heartbeat, counts as crashed
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 DELIVERED = "00:40"
@@ -136,7 +136,7 @@ class Year:
 
         for _ in range(2):  # an automation may start a run after another one has ended
             wait_until(is_quiet, f"the end of the runs of {datetime.fromtimestamp(moment, UTC)}", LATE_S)
-            time.sleep(0.6)
+            time.sleep(0.4)
         if self._is_due(moment):
             wait_until(lambda: self._retrained(moment), f"the retraining of {datetime.fromtimestamp(moment, UTC)}", LATE_S)
             wait_until(is_quiet, "the end of the retraining", LATE_S)

@@ -11,6 +11,7 @@ import atexit
 import importlib
 import json
 import os
+import pkgutil
 import runpy
 import selectors
 import signal
@@ -23,7 +24,7 @@ from types import SimpleNamespace
 
 from tasks.evaluation import load_check
 
-__all__ = ["CLIENT", "PRELOADED", "main"]
+__all__ = ["CLIENT", "PRELOADED", "serve_forks"]
 
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
@@ -41,25 +42,38 @@ sys.exit(code)
 """
 PRELOADED = (
     "pandera.typing.dask",
+    "prefect.artifacts",
     "prefect.engine",
+    "prefect.events.clients",
+    "prefect.events.utilities",
+    "prefect.events.worker",
     "prefect.flow_engine",
     "prefect.task_engine",
-    "flows.etl",
-    "flows.monitor",
-    "flows.resume",
-    "flows.retrain",
-    "flows.upkeep.daily",
+    "prefect.task_runners",
     "models.markov.recommender",
     "models.popularity.recommender",
+    "websockets.asyncio.client",
 )
 """Modules that runs need. Importing them starts no thread."""
+PACKAGES = ("configs", "flows", "infra.registry", "infra.storage", "models.evaluation", "models.training", "tasks")
+"""All modules of these are imported too, because many are imported only when a run needs them."""
+LEFT_OUT = ("cli", "dask", "evidently", "mlflow", "s3", "wandb", "_main")
 
 
-def main() -> None:
-    """Fork a process for each client."""
-    place, program = sys.argv[1:]
+def preload() -> None:
+    """Import what runs need."""
     for name in PRELOADED:
         importlib.import_module(name)
+    for package in PACKAGES:
+        for found in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+            if not any(part in found.name for part in LEFT_OUT):
+                importlib.import_module(found.name)
+
+
+def serve_forks() -> None:
+    """Fork a process for each client."""
+    place, program = sys.argv[1:]
+    preload()
     listener = socket.socket(socket.AF_UNIX)
     Path(place).unlink(missing_ok=True)
     listener.bind(place)
@@ -144,4 +158,4 @@ def _reap(children: dict[int, socket.socket], waiting: selectors.BaseSelector) -
 
 
 if __name__ == "__main__":
-    main()
+    serve_forks()

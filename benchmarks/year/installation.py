@@ -30,12 +30,12 @@ __all__ = ["MODEL", "ZONE", "Installation", "installation", "wait_until"]
 MODEL = "movie-ranker"
 ZONE = "Europe/Berlin"
 DATASET = "year"  # of the dataset
-PATIENCE_S, LOOK_S = 900.0, 0.7  # for anything that is waited for, and between two looks
+PATIENCE_S, LOOK_S = 900.0, 0.4  # for anything that is waited for, and between two looks
 LOOPS = {  # of the server and the worker, by the real clock, so that days of seconds have as many of them as real days need
     "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "4",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": "20",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ORPHAN_CLEANUP_LOOP_SECONDS": "60",
-    "PREFECT_WORKER_QUERY_SECONDS": "1",
+    "PREFECT_WORKER_QUERY_SECONDS": "0.5",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "1",
 }
@@ -53,7 +53,8 @@ SETTINGS: dict[str, Any] = {
         "models": {"markov": {"smoothing": 1.0}},
         "training": {"refit": True},
         "promotion": {"approval": "automatic", "rule": "non-inferior", "margin": 0.05, "sample_requests": 4},
-        "monitoring": {"clock": "wall", "live_requests": 500, "evidently": False},
+        "drift": {"sample_rows": 5000},
+        "monitoring": {"clock": "wall", "live_requests": 200, "evidently": False},
         "report": {"evidently": False},
         "tracking": {"mode": "off"},
         "when": {"policy": {"every": "week", "on_drift": True, "least_days": 1.0}, "max_age_s": 30 * 86_400},
