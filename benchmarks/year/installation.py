@@ -21,6 +21,7 @@ import yaml
 from benchmarks.year.clock import Clock
 from benchmarks.year.forks import CLIENT
 from configs.settings import StoreSettings
+from infra.lifeline import groups_end_with_this_process
 from infra.local_stack.services import ROOT
 from infra.local_stack.stack import Running, local_stack
 from infra.storage import Store, open_store
@@ -126,19 +127,27 @@ class Installation:
     def _password(self) -> str:
         return (self.folder / "secrets" / "prefect_auth").read_text(encoding="utf-8").strip()
 
-    def ask(self, path: str, method: str = "POST", **body: Any) -> Any:
-        """Return what the server's API answers."""
+    def ask(self, path: str, method: str = "POST", *, patient: bool = True, **body: Any) -> Any:
+        """Return what the server's API answers. With `patient`, ask again while it, or its database, is away."""
         if self._client is None:
             user, _, password = self._password.partition(":")
             self._client = httpx.Client(base_url=f"{self.stack.url('prefect')}/api/", auth=(user, password), timeout=60)
-        answer = self._client.request(method, path, json=body if method != "GET" else None)
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
+        end = time.monotonic() + (PATIENCE_S if patient else 0)
+        while True:
+            try:
+                answer = self._client.request(method, path, json=body if method != "GET" else None)
+                answer.raise_for_status()
+            except httpx.HTTPError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(LOOK_S)
+            else:
+                return answer.json() if answer.content else None
 
     def answers(self) -> bool:
         """Return whether the server and its database answer."""
         try:
-            self.ask("flow_runs/filter", limit=1)
+            self.ask("flow_runs/filter", patient=False, limit=1)
         except httpx.HTTPError:
             return False
         return True
@@ -205,7 +214,7 @@ class Installation:
         client.write_text(CLIENT.format(python=sys.executable, socket=place), encoding="utf-8")
         client.chmod(0o755)
         worker = Program.of(self.stack.processes["worker"].pid)
-        with self.stack.log("forks").open("ab") as log:
+        with self.stack.log("forks").open("ab") as log, groups_end_with_this_process() as watch:
             forking = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.year.forks", str(place), str(client)],
                 env=worker.environment,
@@ -214,17 +223,18 @@ class Installation:
                 stderr=log,
                 start_new_session=True,
             )
-        self._forking = forking.pid
-        try:
-            wait_until(place.exists, "the process that forks runs")
-            pool = self.ask("work_pools/recsys", "GET")
-            template = pool["base_job_template"]
-            template["variables"]["properties"]["command"]["default"] = f"{client} -m prefect.engine"
-            self.ask("work_pools/recsys", "PATCH", base_job_template=template)
-            yield
-        finally:
-            forking.kill()
-            forking.wait()
+            self._forking = forking.pid
+            watch(forking.pid)
+            try:
+                wait_until(place.exists, "the process that forks runs")
+                pool = self.ask("work_pools/recsys", "GET")
+                template = pool["base_job_template"]
+                template["variables"]["properties"]["command"]["default"] = f"{client} -m prefect.engine"
+                self.ask("work_pools/recsys", "PATCH", base_job_template=template)
+                yield
+            finally:
+                forking.kill()
+                forking.wait()
 
     def sizes(self) -> dict[str, float]:
         """Return the sizes of the database and the store in megabytes, and how much is in them."""
