@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.serving.world import wait_for
 from infra.local_stack.services import ROOT, Layout, localised, read_services
 from infra.storage.local import LocalStore
-from tests.doubles.redis_server import redis_server
+from tests.doubles.redis_server import RedisServer, redis_server
 from tests.ports import reserved_port
 from tests.serving.versions import NAME, draw, promote_version, publish
 
@@ -34,19 +34,24 @@ JSON = {"Content-Type": "application/json"}
 class Fleet:
     """The processes. The replicas have the settings of infra/compose.yaml, with this machine's addresses."""
 
-    def __init__(self, folder: Path, redis: str) -> None:
+    def __init__(self, folder: Path, redis: RedisServer, workers: int = 1) -> None:
         services = {service.name: service for service in read_services()}
         ports = {name: reserved_port() for name in services if services[name].port is not None}
         layout = Layout(folder, ports, f"file:{folder}/store", None)
         (folder / "secrets").mkdir()
         (folder / "secrets" / "api_keys").write_text("{}")
         (folder / "var" / "proxy").mkdir(parents=True)
-        self.folder, self.ports, self.log = folder, ports, (folder / "log").open("ab")
+        self.folder, self.ports, self.redis, self.log = folder, ports, redis, (folder / "log").open("ab")
         self._commands = {name: localised(services[name], layout).command for name in ("api-1", "api-2", "proxy")}
         for name in ("api-1", "api-2"):
             command = self._commands[name]
-            command[command.index("--redis") + 1] = redis
-            more = (f"model_name={NAME}", "redis.timeout_s=30", "poll_s=1")  # a slow Redis must not be taken for a dead one
+            command[command.index("--redis") + 1] = redis.url
+            more = (
+                f"model_name={NAME}",
+                "redis.timeout_s=30",
+                "poll_s=1",
+                f"workers={workers}",
+            )  # a slow Redis must not be taken for a dead one
             command += [part for each in more for part in ("--set", each)]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -80,12 +85,13 @@ class Fleet:
 
 
 @contextmanager
-def fleet(folder: Path) -> Iterator[Fleet]:
+def fleet(folder: Path, workers: int = 1) -> Iterator[Fleet]:
+    """Run the fleet. Each replica has so many workers."""
     store = LocalStore(folder / "store")
     draw(folder / "version", 1)
     promote_version(store, publish(store, folder / "version").version)
     with ExitStack() as stack:
-        found = Fleet(folder, stack.enter_context(redis_server()).url)
+        found = Fleet(folder, stack.enter_context(redis_server()), workers)
         stack.callback(found.close)
         for name in ("proxy", "api-1", "api-2"):  # the proxy starts while the replicas are away
             found.start(name, wait=name == "proxy")
