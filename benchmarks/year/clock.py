@@ -44,7 +44,7 @@ class Clock:
     @property
     def environment(self) -> dict[str, str]:
         """Variables of every process that is to see this clock."""
-        return {"LD_PRELOAD": str(self.folder / "clock.so"), "YEAR_CLOCK": str(self.folder / "shift")}
+        return {"LD_PRELOAD": str(self.folder.absolute() / "clock.so")}
 
     def now(self) -> float:
         """Return the installation's time in UTC seconds."""
