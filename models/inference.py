@@ -61,7 +61,13 @@ class InferenceModel(ServingModel, Protocol):
     def start(self, users: int) -> Floats: ...
 
     def advance(
-        self, state: Floats, items: IntArray, intervals: IntArray, offsets: IntArray, user_ids: Sequence[int | None]
+        self,
+        state: Floats,
+        items: IntArray,
+        intervals: IntArray,
+        offsets: IntArray,
+        user_ids: Sequence[int | None],
+        until: IntArray,
     ) -> Floats:
         """Process the events offsets[b]:offsets[b + 1] of each user b, and update `state` (B, state_size) in place.
 
@@ -71,6 +77,7 @@ class InferenceModel(ServingModel, Protocol):
             intervals: (E,) seconds from each event to the next event or the request. Negative values count as 0.
             offsets: (B + 1,) where the events of each user start and end.
             user_ids: The users whose traits to use, or None for an unknown user.
+            until: (E,) UTC seconds of the next event or the request, for models that read the calendar.
 
         Returns:
             The hidden states (B, H), for `scores`.

@@ -77,6 +77,11 @@ class Histories:
     items: torch.Tensor  # (T,) vocabulary indices
     intervals: torch.Tensor  # (T,) float32 seconds to the next event, or to the request after the last event
     offsets: torch.Tensor  # (R + 1,) request r is tokens offsets[r]:offsets[r + 1]; empty if no event is known
+    until: torch.Tensor  # (T,) int64 UTC seconds of the next event, or of the request
+
+    def to(self, device: torch.device) -> Histories:
+        """Put the tokens on a device. The offsets stay on the host."""
+        return Histories(self.items.to(device), self.intervals.to(device), self.offsets, self.until.to(device))
 
 
 def histories(requests: Requests, vocabulary: Vocabulary, max_length: int) -> Histories:
@@ -93,9 +98,9 @@ def histories(requests: Requests, vocabulary: Vocabulary, max_length: int) -> Hi
     from_end = ends[rows] - np.arange(len(rows))
     kept = from_end <= max_length
     items, times, from_end, rows = indices[kept], times[kept], from_end[kept], rows[kept]
-    following = np.append(times[1:], 0)
+    following = np.append(times[1:], 0)[: len(times)]
     following[from_end == 1] = requests.request_times[rows[from_end == 1]]
     # Subtract in int64 first: as float32, today's UTC seconds are 128 s apart.
     intervals = (following - times).astype(np.float32)
     offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, max_length))])
-    return Histories(torch.from_numpy(items), torch.from_numpy(intervals), torch.from_numpy(offsets))
+    return Histories(torch.from_numpy(items), torch.from_numpy(intervals), torch.from_numpy(offsets), torch.from_numpy(following))

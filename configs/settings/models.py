@@ -53,6 +53,9 @@ class SS4RecSettings(Settings):
     interval_embedding: bool = False
     """Add to each event a learnt vector for the length of the interval after it, in 64 buckets from a second to ten years. Has no
     effect with interval none."""
+    calendar_input: bool = False
+    """Add to each event learnt vectors for the hour of the day and the weekday of the next event or the request, in UTC. Suits data
+    of users in one region, whose habits follow the clock."""
     user_features: bool = False
     """Add embeddings of the user's gender, age group and occupation to each event. The dataset must have such user data."""
     layers: Literal["both", "time", "relation"] = "both"

@@ -78,7 +78,13 @@ class NCFScores:
         return np.empty((users, 0), np.float32)
 
     def advance(
-        self, state: Floats, items: IntArray, intervals: IntArray, offsets: IntArray, user_ids: Sequence[int | None]
+        self,
+        state: Floats,
+        items: IntArray,
+        intervals: IntArray,
+        offsets: IntArray,
+        user_ids: Sequence[int | None],
+        until: IntArray,
     ) -> Floats:
         """Return the vectors (B, F + M) of the users. Events have no effect."""
         rows = [self._rows.get(user, 0) if user is not None else 0 for user in user_ids]

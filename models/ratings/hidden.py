@@ -9,14 +9,13 @@ import torch
 
 from models.ratings.head import Features
 from models.recommender import IntArray, Sequences
-from models.sequences import Vocabulary, training_windows
+from models.sequences import Histories, Vocabulary, training_windows
 
 __all__ = ["Hidden", "event_features", "pair_features"]
 
 EVENTS_AT_ONCE = 1 << 15
-Hidden = Callable[[torch.Tensor, torch.Tensor, IntArray, IntArray], torch.Tensor]
-"""Returns the hidden states (T, H) after each of some tokens, given their items (T,), the intervals after them (T,), where each window
-begins and ends (W + 1,), and the rows of the windows' users (W,)."""
+Hidden = Callable[[Histories, IntArray], torch.Tensor]
+"""Returns the hidden states (T, H) after each token of some windows, given the rows of the windows' users (W,)."""
 
 
 def pair_features(hidden: torch.Tensor, items: torch.Tensor) -> Features:
@@ -55,7 +54,8 @@ def event_features(
         begins, lengths = windows.begins[first:last], windows.lengths[first:last]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         read = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths) + np.repeat(begins, lengths)
-        intervals = torch.from_numpy((times[read + 1] - times[read]).astype(np.float32)).to(device)
-        states = hidden(torch.from_numpy(items[read]).to(device), intervals, offsets, rows[begins])
+        intervals = torch.from_numpy((times[read + 1] - times[read]).astype(np.float32))
+        tokens = Histories(torch.from_numpy(items[read]), intervals, torch.from_numpy(offsets), torch.from_numpy(times[read + 1]))
+        states = hidden(tokens.to(device), rows[begins])
         yield read + 1, pair_features(states.float(), vectors[torch.from_numpy(items[read + 1]).to(device)])
         first = last

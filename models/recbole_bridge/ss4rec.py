@@ -85,7 +85,7 @@ class SS4RecForRecBole(SequentialRecommender):  # type: ignore[misc]
         following = torch.roll(times, -1, dims=1)
         following[torch.arange(len(times), device=times.device), lengths - 1] = interaction[self._time]
         real = torch.arange(items.shape[1], device=items.device) < lengths[:, None]
-        intervals = (following - times)[real].float()
+        until, intervals = following[real].long(), (following - times)[real].float()
         if bool((intervals < 0).any()):
             raise TrainingError(
                 f"RecBole's field {self._times} has an event that is later than the one after it, but SS4Rec does not support "
@@ -94,7 +94,8 @@ class SS4RecForRecBole(SequentialRecommender):  # type: ignore[misc]
         ends = torch.cumsum(lengths, dim=0)
         offsets = torch.cat([ends.new_zeros(1), ends])
         with self._autocast():
-            hidden: torch.Tensor = self.network(items[real], intervals, Segments.of(offsets, len(intervals)), self._backend)
+            segments = Segments.of(offsets, len(intervals))
+            hidden: torch.Tensor = self.network(items[real], intervals, segments, self._backend, until=until)
         return hidden[ends - 1].float()
 
     def calculate_loss(self, interaction: Any) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from configs.settings import SS4RecSettings
+from models.calendar import CalendarEmbedding
 from models.intervals import IntervalEmbedding
 from models.ss4rec.dropout import ByteDropout
 from models.ss4rec.kernels import Backend
@@ -136,6 +137,7 @@ class SS4RecNetwork(nn.Module):
         # New parts come last, so that a network without them draws the weights that it always drew.
         self.interval_embedding = IntervalEmbedding(settings.width) if settings.embeds_intervals else None
         self.final_norm = nn.LayerNorm(settings.width, eps=NORM_EPSILON) if settings.norm == "pre" else None
+        self.calendar = CalendarEmbedding(settings.width) if settings.calendar_input else None
         self._state_shapes = self._shapes(settings)
 
     def forward(
@@ -145,15 +147,20 @@ class SS4RecNetwork(nn.Module):
         segments: Segments,
         backend: Backend,
         who: torch.Tensor | None = None,
+        until: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the hidden state (T, width) after each event.
 
         Args:
             items: (T,) int64.
             intervals: (T,) seconds from each event to the next one in its window, or to the request.
+            segments: The windows.
+            backend: Of the recurrences.
             who: (W, traits) int64 codes of each window's user.
+            until: (T,) int64 UTC seconds of the next event or the request, for a network that reads the calendar.
         """
-        return self._run(items, intervals, segments, None, backend, keep_state=False, who=who)[0]
+        x = self._input(items, intervals, segments, who, until)
+        return self._run(x, intervals, segments, None, backend, keep_state=False)[0]
 
     def start(self, users: int, who: torch.Tensor | None = None) -> NetworkState:
         """Return the state of users without events. `who` (users, traits) has int64 codes."""
@@ -163,7 +170,12 @@ class SS4RecNetwork(nn.Module):
         return NetworkState(nothing)
 
     def step(
-        self, state: NetworkState, item: torch.Tensor, interval: torch.Tensor, backend: Backend
+        self,
+        state: NetworkState,
+        item: torch.Tensor,
+        interval: torch.Tensor,
+        backend: Backend,
+        until: torch.Tensor | None = None,
     ) -> tuple[NetworkState, torch.Tensor]:
         """Process one more event for each of B users, at a cost that does not grow with their histories.
 
@@ -173,47 +185,73 @@ class SS4RecNetwork(nn.Module):
         Args:
             item: (B,) int64.
             interval: (B,) seconds from that event to the next event or the request.
+            until: (B,) int64 UTC seconds of the next event or the request, for a network that reads the calendar.
 
         Returns:
             The state after the event, and the hidden state (B, width).
         """
-        return self.advance(state, item, interval, Segments.single(len(item), item.device), backend)
+        return self.advance(state, item, interval, Segments.single(len(item), item.device), backend, until)
 
     def advance(
-        self, state: NetworkState, items: torch.Tensor, intervals: torch.Tensor, segments: Segments, backend: Backend
+        self,
+        state: NetworkState,
+        items: torch.Tensor,
+        intervals: torch.Tensor,
+        segments: Segments,
+        backend: Backend,
+        until: torch.Tensor | None = None,
     ) -> tuple[NetworkState, torch.Tensor]:
         """Run `forward` from a state. Returns the state after each window and the hidden states (T, width)."""
         own = state.values[:, : len(self.traits)]
-        hidden, kept = self._run(
-            items, intervals, segments, self._unpack(state), backend, keep_state=True, who=own.long() if self.traits else None
-        )
+        x = self._input(items, intervals, segments, own.long() if self.traits else None, until)
+        hidden, kept = self._run(x, intervals, segments, self._unpack(state), backend, keep_state=True)
         return NetworkState(torch.cat([own, *(part.float().flatten(1) for part in kept)], dim=1)), hidden
 
-    def embedded(self, items: torch.Tensor, intervals: torch.Tensor) -> torch.Tensor:
-        """Return the input (..., width) of events: the item's vector, and that of the interval after it."""
+    def embedded(self, items: torch.Tensor, intervals: torch.Tensor, until: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the input (..., width) of events: the vectors of the item, the interval after it, and the moment at its end.
+
+        Raises:
+            ValueError: if the network reads the calendar, and `until` is missing.
+        """
         vectors: torch.Tensor = self.items(items)
-        return vectors if self.interval_embedding is None else vectors + self.interval_embedding(intervals)
+        if self.interval_embedding is not None:
+            vectors = vectors + self.interval_embedding(intervals)
+        if self.calendar is not None:
+            if until is None:
+                raise ValueError("a network with calendar_input needs the times of the next events")
+            vectors = vectors + self.calendar(until)
+        return vectors
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Map hidden states (..., width) to logits (..., n_items). The output is tied to the embedding, without bias."""
         logits: torch.Tensor = hidden @ self.items.weight[1:].T
         return logits
 
-    def _run(
+    def _input(
         self,
         items: torch.Tensor,
+        intervals: torch.Tensor,
+        segments: Segments,
+        who: torch.Tensor | None,
+        until: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Return the input (T, width) of the first block."""
+        embedded = self.embedded(items, intervals, until)
+        if self.traits and who is not None:
+            described = torch.stack([table(who[:, i]) for i, table in enumerate(self.traits)]).sum(0)
+            embedded = embedded + described[segments.windows]
+        x: torch.Tensor = self.dropout(embedded)
+        return x
+
+    def _run(
+        self,
+        x: torch.Tensor,
         intervals: torch.Tensor,
         segments: Segments,
         state: list[list[torch.Tensor]] | None,
         backend: Backend,
         keep_state: bool,
-        who: torch.Tensor | None,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        embedded = self.embedded(items, intervals)
-        if self.traits and who is not None:
-            described = torch.stack([table(who[:, i]) for i, table in enumerate(self.traits)]).sum(0)
-            embedded = embedded + described[segments.windows]
-        x: torch.Tensor = self.dropout(embedded)
         scaled = self.interval_scale(intervals)
         kept: list[torch.Tensor] = []
         for i, block in enumerate(self.blocks):

@@ -39,25 +39,33 @@ def program_of(network: SS4RecNetwork, settings: SS4RecSettings, cold: torch.Ten
         "seconds": f"float32 (B, {length}): seconds from each event to the next one. The last is to the request.",
         "scores": "float32 (B, items): the score of each item. A user without events gets the logarithms of the items' counts.",
     }
+    if settings.calendar_input:
+        inputs["until"] = torch.zeros(2, length, dtype=torch.int64)
+        meaning["until"] = f"int64 (B, {length}): UTC seconds of the event after each one. The last is the time of the request."
     if traits is not None:
         inputs["traits"] = torch.zeros(2, len(TRAITS), dtype=torch.int64)
         listed = "; ".join(f"{name}: {', '.join(values)}" for name, values in zip(TRAITS, traits.values, strict=True))
         meaning["traits"] = f"int64 (B, {len(TRAITS)}): 0 for unknown, or the place of the value in its list, from 1. {listed}."
     copied = SS4RecNetwork(network.items.num_embeddings - 1, settings, () if traits is None else traits.sizes)
     copied.load_state_dict({name: weight.detach().cpu() for name, weight in network.state_dict().items()})
-    return Program(_HistoryScores(copied, cold.detach().cpu()).eval().requires_grad_(False), inputs, meaning)
+    module = _HistoryScores(copied, cold.detach().cpu(), list(inputs)[2:])
+    return Program(module.eval().requires_grad_(False), inputs, meaning)
 
 
 class _HistoryScores(nn.Module):
-    def __init__(self, network: SS4RecNetwork, cold: torch.Tensor) -> None:
+    def __init__(self, network: SS4RecNetwork, cold: torch.Tensor, further: list[str]) -> None:
+        """`further` names the inputs after the items and the seconds."""
         super().__init__()
-        self.network = network
+        self.network, self.further = network, further
         self.register_buffer("cold", cold)
 
-    def forward(self, items: torch.Tensor, seconds: torch.Tensor, traits: torch.Tensor | None = None) -> torch.Tensor:
-        network = self.network
+    def forward(
+        self, items: torch.Tensor, seconds: torch.Tensor, third: torch.Tensor | None = None, fourth: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        network, named = self.network, dict(zip(self.further, (third, fourth), strict=False))
+        traits = named.get("traits")
         real = items > 0
-        x = network.embedded(items, seconds)
+        x = network.embedded(items, seconds, named.get("until"))
         if traits is not None:
             described = torch.stack([table(traits[:, i]) for i, table in enumerate(network.traits)]).sum(0)
             x = x + described[:, None]

@@ -24,7 +24,7 @@ from models.intervals import refuse_milliseconds
 from models.losses import NextItemLoss
 from models.ratings import RatingHead, event_features, pair_features
 from models.recommender import FitReport, IntArray, OnEpoch, Program, Recommender, Requests, Sequences, WarmStart
-from models.sequences import Vocabulary, histories
+from models.sequences import Histories, Vocabulary, histories
 from models.ss4rec.kernels import resolve_backend
 from models.ss4rec.last_hidden import last_hidden
 from models.ss4rec.network import SS4RecNetwork
@@ -183,8 +183,8 @@ class SS4Rec(Recommender):
         codes = self._who(valid.user_ids[holdout.rows])
         who = None if codes is None else torch.from_numpy(codes).to(device)
 
-        def hidden_of(items: torch.Tensor, intervals: torch.Tensor, offsets: IntArray) -> torch.Tensor:
-            return last_hidden(network, items, intervals, offsets, self._backend, who)
+        def hidden_of(read: Histories) -> torch.Tensor:
+            return last_hidden(network, read, self._backend, who)
 
         def validate() -> dict[str, float]:
             with self._autocast():
@@ -216,7 +216,7 @@ class SS4Rec(Recommender):
     def _loss(self, batch: Batch) -> torch.Tensor:
         settings, weight = self._settings, self.network.items.weight[1:]
         with self._autocast():
-            hidden = self.network(batch.items, batch.intervals, batch.segments, self._backend, batch.who)
+            hidden = self.network(batch.items, batch.intervals, batch.segments, self._backend, batch.who, batch.until)
             if self._autocast_dtype is not None:
                 hidden = hidden.to(self._autocast_dtype)
             chosen = NextItemLoss(settings.loss, settings.negatives, settings.calibration, settings.label_smoothing)
@@ -245,11 +245,13 @@ class SS4Rec(Recommender):
         """Fit the head on the states of the trained network, which stays as it is."""
         network, codes = self.network.eval(), self._who(train.user_ids)
 
-        def hidden(items: torch.Tensor, intervals: torch.Tensor, offsets: IntArray, rows: IntArray) -> torch.Tensor:
-            segments = Segments.of(torch.from_numpy(offsets).to(self._device), len(items))
+        def hidden(read: Histories, rows: IntArray) -> torch.Tensor:
+            segments = Segments.of(read.offsets.to(self._device), len(read.items))
             who = None if codes is None else torch.from_numpy(codes[rows]).to(self._device)
             with self._autocast():
-                return network(items, intervals, segments, self._backend, who)  # type: ignore[no-any-return]
+                return network(  # type: ignore[no-any-return]
+                    read.items, read.intervals, segments, self._backend, who, read.until
+                )
 
         vectors, most = network.items.weight.detach(), self._settings.max_length
         events = event_features(train, self._vocabulary, vectors, most, hidden)
@@ -276,14 +278,12 @@ class SS4Rec(Recommender):
     def _hidden(self, requests: Requests, most: int) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:
         """Return the hidden states (R, H) after at most `most` of the latest events, and which requests have any (R,)."""
         network = self.network.eval()
-        read = histories(requests, self._vocabulary, most)
-        offsets = read.offsets.numpy()
+        read = histories(requests, self._vocabulary, most).to(self._device)
         codes = self._who(requests.user_ids)
         who = None if codes is None else torch.from_numpy(codes).to(self._device)
-        items, intervals = read.items.to(self._device), read.intervals.to(self._device)
         with self._autocast():
-            hidden = last_hidden(network, items, intervals, offsets, self._backend, who)
-        return hidden, np.diff(offsets) > 0
+            hidden = last_hidden(network, read, self._backend, who)
+        return hidden, (torch.diff(read.offsets) > 0).numpy()
 
     def _cold_scores(self) -> torch.Tensor:
         return torch.from_numpy(self._counts).float().log1p()

@@ -21,13 +21,14 @@ from safetensors.numpy import load_file
 
 from configs.errors import VersionCorruptError
 from configs.settings import SS4RecSettings
+from models.calendar import DAYS, HOURS, hours_of_week
 from models.intervals import BUCKETS, EDGES
 from models.ss4rec.kernels import Floats, Weights, advance, products
 
 __all__ = ["RecurrentSS4Rec"]
 
 CACHE_LINE = 64  # bytes
-NO_BUCKETS = np.empty(0, np.int64)
+NOT_READ = np.empty(0, np.int64)
 LEAST_DECAY = 1e-4  # as in `time_aware`
 TRAITS = ("gender", "age", "occupation")  # as in `models.users`
 IntArray = npt.NDArray[np.int64]
@@ -90,7 +91,13 @@ class RecurrentSS4Rec:
         return np.zeros((users, self.state_size), np.float32)
 
     def advance(
-        self, state: Floats, items: IntArray, intervals: IntArray, offsets: IntArray, user_ids: Sequence[int | None]
+        self,
+        state: Floats,
+        items: IntArray,
+        intervals: IntArray,
+        offsets: IntArray,
+        user_ids: Sequence[int | None],
+        until: IntArray,
     ) -> Floats:
         """Process the events offsets[b]:offsets[b + 1] of each user b, and update `state` (B, state_size) in place.
 
@@ -100,6 +107,7 @@ class RecurrentSS4Rec:
             items: (E,) indices from 0.
             intervals: (E,) seconds from each event to the next event or the request. Negative values count as 0.
             user_ids: The users whose traits to use, or None for an unknown user.
+            until: (E,) UTC seconds of the next event or the request.
 
         Returns:
             The hidden states (B, H), zero for users without events.
@@ -107,8 +115,9 @@ class RecurrentSS4Rec:
         hidden = _aligned(len(state), self._weights.items.shape[1])
         who = self._users.vectors(user_ids)
         seconds = np.maximum(intervals, 0).astype(np.float32)
-        buckets = np.searchsorted(EDGES, seconds, side="right") if len(self._weights.intervals) else NO_BUCKETS
-        advance(self._weights, state, items + 1, self._scaled(seconds), buckets, offsets, who, hidden)
+        buckets = np.searchsorted(EDGES, seconds, side="right") if len(self._weights.intervals) else NOT_READ
+        hours = hours_of_week(until) if len(self._weights.hours) else NOT_READ
+        advance(self._weights, state, items + 1, self._scaled(seconds), buckets, hours, offsets, who, hidden)
         return hidden
 
     def scores(self, hidden: Floats) -> Floats:
@@ -190,10 +199,14 @@ def _weights_of(tensors: dict[str, Any], settings: SS4RecSettings) -> Weights:
             raise ValueError(f"{name} is {found.dtype} {found.shape}, but should be float32 {shape}")
         return np.asarray(found, np.float32)
 
-    post = settings.norm == "post"
+    post, hours = settings.norm == "post", np.zeros((0, width), np.float32)
+    if settings.calendar_input:
+        of_days = single("calendar.days.weight", DAYS, width, absent=False)
+        hours = (of_days[:, None] + single("calendar.hours.weight", HOURS, width, absent=False)).reshape(DAYS * HOURS, width)
     return Weights(
         items=vectors,
         intervals=single("interval_embedding.vectors.weight", BUCKETS, width, absent=not settings.embeds_intervals),
+        hours=hours,
         final_scale=single("final_norm.weight", width, absent=post),
         final_shift=single("final_norm.bias", width, absent=post),
         drive=np.concatenate([b[..., 0], b[..., 1]], axis=1),

@@ -9,15 +9,15 @@ import torch
 
 from configs.errors import TrainingError
 from models.recommender import IntArray, Requests
-from models.sequences import Vocabulary, histories
+from models.sequences import Histories, Vocabulary, histories
 from models.training.distributed import Replicas
 
 __all__ = ["HoldoutRanking"]
 
 SCORES = {"cpu": 1 << 22, "cuda": 1 << 28}  # scores in memory at once
 NOT_FINITE = 0  # in place of the rank of a request with a score that is not finite
-HiddenOf = Callable[[torch.Tensor, torch.Tensor, IntArray], torch.Tensor]
-"""Maps items (T,), intervals (T,) and offsets (R + 1,) on the host to the hidden states (R, H) after each request's last event."""
+HiddenOf = Callable[[Histories], torch.Tensor]
+"""Maps histories, whose offsets are on the host, to the hidden states (R, H) after each request's last event."""
 
 
 class HoldoutRanking:
@@ -46,10 +46,8 @@ class HoldoutRanking:
         self.rows = np.arange(replicas.rank, len(requests), replicas.count)
         self._kind, self._user_ids, self._replicas, self._device = kind, requests.user_ids, replicas, device
         own = requests.take(self.rows) if replicas.count > 1 else requests
-        read = histories(own, vocabulary, max_length)
-        self._items, self._intervals = read.items.to(device), read.intervals.to(device)
-        self._offsets = read.offsets.numpy()
-        self._cold = torch.from_numpy(np.diff(self._offsets) == 0).to(device)
+        self._read = histories(own, vocabulary, max_length).to(device)
+        self._cold = (torch.diff(self._read.offsets) == 0).to(device)
         self._cold_scores = cold_scores.to(device)
         targets = vocabulary.indices(own.targets) - 1
         self._known = torch.from_numpy(targets >= 0).to(device)
@@ -76,7 +74,7 @@ class HoldoutRanking:
         Raises:
             TrainingError: if a score is NaN or infinite.
         """
-        hidden = hidden_of(self._items, self._intervals, self._offsets)
+        hidden = hidden_of(self._read)
         with torch.autocast(self._device.type, enabled=False):
             found = self._ranks_of(hidden, weight, miss)
         if self._replicas.count > 1:

@@ -18,7 +18,7 @@ from models.evaluation import MISS, metrics, popularity_level
 from models.intervals import refuse_milliseconds
 from models.losses import NextItemLoss
 from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences, WarmStart
-from models.sequences import Vocabulary, histories
+from models.sequences import Histories, Vocabulary, histories
 from models.training import (
     AdamW,
     Checkpoints,
@@ -134,8 +134,8 @@ class SequenceRecommender(Recommender):
                 hidden = batch.segments.unpad(padded)  # in float32 after a norm, also under autocast
                 return loss(hidden if half is None else hidden.to(half), network.item_vectors(), batch)
 
-        def hidden_of(items: torch.Tensor, seconds: torch.Tensor, offsets: IntArray) -> torch.Tensor:
-            return last_hidden(network, items, seconds, offsets, settings.max_length)
+        def hidden_of(read: Histories) -> torch.Tensor:
+            return last_hidden(network, read.items, read.intervals, read.offsets.numpy(), settings.max_length)
 
         def validate() -> dict[str, float]:
             with self._autocast():

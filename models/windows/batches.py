@@ -46,6 +46,7 @@ class Batch:
     total: torch.Tensor  # scalar: number of targets in this step over all replicas
     who: torch.Tensor | None = None  # (W, traits) int64 codes of each window's user
     weights: torch.Tensor | None = None  # (T,) float32 relative weight of each target; None: all count alike
+    until: torch.Tensor | None = None  # (T,) int64 UTC seconds of the next event
 
 
 class TrainingBatches:
@@ -141,13 +142,14 @@ class TrainingBatches:
         event = torch.where(real, event, nothing)
         following = torch.where(real, event + 1, nothing)
         # Subtract in int64 first: as float32, today's UTC seconds are 128 s apart.
-        intervals = (self._times[following] - self._times[event]).float()
+        until = self._times[following]
+        intervals = (until - self._times[event]).float()
         who = None
         if self._who is not None:
             rows, codes = self._who
             who = codes[rows[begins]]
         weights = None if self._weights is None else self._weights[following]
-        return Batch(self._items[event], intervals, self._items[following] - 1, segments, total, who, weights)
+        return Batch(self._items[event], intervals, self._items[following] - 1, segments, total, who, weights, until)
 
     def _reorder(self, epoch: int) -> None:
         """Draw a new order for each user's events within the same second."""

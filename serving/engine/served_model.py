@@ -143,7 +143,8 @@ class ServedModel:
             items = np.concatenate([plan.items[:-1] for plan in plans])
             intervals = np.concatenate([np.diff(plan.times) for plan in plans])
             offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-            self._recurrent.advance(numbers, items, intervals, offsets, users)
+            until = np.concatenate([plan.times[1:] for plan in plans])
+            self._recurrent.advance(numbers, items, intervals, offsets, users, until)
         return numbers
 
     def scores(self, numbers: Floats, plans: Sequence[Plan], now: Sequence[int], users: Sequence[int | None]) -> Floats:
@@ -156,8 +157,9 @@ class ServedModel:
             items, times = np.concatenate([plan.items for plan in plans]), np.concatenate([plan.times for plan in plans])
             return self._window.window_scores(items, times, offsets, np.array(now, np.int64), users)
         items = np.array([plan.items[-1] for plan in plans], np.int64)
-        intervals = np.array([time - plan.times[-1] for time, plan in zip(now, plans, strict=True)], np.int64)
-        hidden = self._recurrent.advance(numbers.copy(), items, intervals, np.arange(len(plans) + 1), users)
+        last = np.array([plan.times[-1] for plan in plans], np.int64)
+        until = np.maximum(np.array(now, np.int64), last)  # an event may be a little later than the server's clock
+        hidden = self._recurrent.advance(numbers.copy(), items, until - last, np.arange(len(plans) + 1), users, until)
         return self._recurrent.scores(hidden)
 
     def id_of(self, item_id: int) -> int | str | None:

@@ -131,7 +131,7 @@ def scores_after(model: InferenceModel | WindowModel, batch: Requests, items: In
     if isinstance(model, WindowModel):
         scores = model.window_scores(indices, times, offsets, batch.request_times, batch.user_ids.tolist())
         return np.where(some[:, None], scores, model.cold_scores[None])
-    hidden = model.advance(model.start(len(batch)), indices, following - times, offsets, batch.user_ids.tolist())
+    hidden = model.advance(model.start(len(batch)), indices, following - times, offsets, batch.user_ids.tolist(), following)
     return np.where(some[:, None], model.scores(hidden), model.cold_scores[None])
 
 

@@ -136,6 +136,6 @@ def test_a_model_of_users_gives_the_scores_of_its_own_serving_form(tmp_path: Any
     model.save(tmp_path)
     own, general = NCFScores.load(tmp_path), GeneralModel(model)
     users: list[int | None] = [int(PARTS.train.user_ids[0]), int(PARTS.train.user_ids[-1]), 10**9, None]
-    empty = own.start(4)
-    expected = own.scores(own.advance(empty, *windows(users)[:2], np.zeros(5, np.int64), users))
+    items, times, *_ = windows(users)
+    expected = own.scores(own.advance(own.start(4), items, times, np.zeros(5, np.int64), users, times))
     assert np.abs(general.window_scores(*windows(users)) - expected).max() < 1e-5

@@ -30,6 +30,7 @@ class Weights(NamedTuple):
 
     items: Floats  # (n_items + 1, H); row 0 is not an item
     intervals: Floats  # (buckets, H); (0, H) if intervals are not embedded
+    hours: Floats  # (168, H) of the hours of the week; (0, H) if the calendar is not read
     final_scale: Floats  # (H,) of the norm after the last block; (0,) if each layer is normalised after it was added
     final_shift: Floats  # (H,) or (0,)
     drive: Floats  # (K, 2P, H) B, real parts first
@@ -189,15 +190,17 @@ def _relation_aware(
 
 
 @jit
-def advance(w: Any, state: Any, items: Any, intervals: Any, buckets: Any, offsets: Any, who: Any, hidden: Any) -> None:
+def advance(
+    w: Any, state: Any, items: Any, intervals: Any, buckets: Any, hours: Any, offsets: Any, who: Any, hidden: Any
+) -> None:
     """Process the events offsets[b]:offsets[b + 1] of each user b, and update `state[b]` in place.
 
     `state` is (B, numbers); `items` (E,) are 1..n_items; `intervals` (E,) are scaled and run from each event to the next event
-    or the request; `buckets` (E,) are their places in `w.intervals`, or (0,) if it is empty; `who` (B, H) is added to each
-    event's embedding. `hidden` (B, H) receives the output after the last event; it is unchanged for users without events.
+    or the request; `buckets` (E,) are their places in `w.intervals`, or (0,) if it is empty; `hours` (E,) are the hours of the week at the end
+    of each interval, or (0,) likewise; `who` (B, H) is added to each event's embedding. `hidden` (B, H) receives the output after the last event; it is unchanged for users without events.
     """
     blocks, width = w.skip.shape[0], w.items.shape[1]
-    pre, embeds = w.final_scale.shape[0] > 0, w.intervals.shape[0] > 0
+    pre, embeds, reads_hours = w.final_scale.shape[0] > 0, w.intervals.shape[0] > 0, w.hours.shape[0] > 0
     time_numbers, channels = w.drive.shape[1], w.taps.shape[1]
     input_numbers, relation_numbers = (w.taps.shape[2] - 1) * channels, channels * w.rate.shape[2]
     x, y, z = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
@@ -211,6 +214,9 @@ def advance(w: Any, state: Any, items: Any, intervals: Any, buckets: Any, offset
             if embeds:
                 for i in range(width):
                     x[i] += w.intervals[buckets[t], i]
+            if reads_hours:
+                for i in range(width):
+                    x[i] += w.hours[hours[t], i]
             place = 0
             for k in range(blocks):
                 if time_numbers > 0:

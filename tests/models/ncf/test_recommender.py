@@ -75,7 +75,7 @@ def test_served_weights_score_like_trained_ones_even_for_new_users(parts: Split,
         targets=np.zeros(3, np.int64),
     )
     nothing = np.empty(0, np.int64)
-    hidden_states = served.advance(served.start(3), nothing, nothing, np.zeros(4, np.int64), [users[0], None, users[2]])
+    hidden_states = served.advance(served.start(3), nothing, nothing, np.zeros(4, np.int64), [users[0], None, users[2]], nothing)
     found = served.scores(hidden_states)
     assert np.allclose(found, model.scores(asked).numpy(), atol=1e-4)
     assert np.allclose(found[1], served.cold_scores) and not np.allclose(found[0], found[1], atol=1e-3)

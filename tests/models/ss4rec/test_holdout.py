@@ -48,7 +48,7 @@ def test_scores_that_are_not_finite_are_refused(bad: float, parts: Split) -> Non
     holdout = HoldoutRanking(parts.valid, model._vocabulary, model._cold_scores(), 20, kind="ss4rec", mask_seen=True)
 
     def ranks() -> IntArray:
-        return holdout.ranks(lambda *given: last_hidden(network, *given, "cpu"), network.items.weight[1:], MISS)
+        return holdout.ranks(lambda read: last_hidden(network, read, "cpu"), network.items.weight[1:], MISS)
 
     assert ranks().min() >= 1
     with torch.no_grad():

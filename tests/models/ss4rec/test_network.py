@@ -219,37 +219,41 @@ def test_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"interval": each} for each in ("seconds", "log1p", "learned", "none")] + [{"norm": "pre", "interval_embedding": True}],
+    [{"interval": each} for each in ("seconds", "log1p", "learned", "none")]
+    + [{"norm": "pre", "interval_embedding": True}, {"calendar_input": True}],
 )
 def test_one_pass_equals_a_pass_over_each_prefix(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     network = SS4RecNetwork(20, TINY.model_copy(update=options)).eval()
-    items, gaps = torch.randint(1, 21, (14,)), torch.rand(14) * 1e6
-    whole = network(items, gaps, segments([9, 5]), "cpu")
+    items, gaps, until = torch.randint(1, 21, (14,)), torch.rand(14) * 1e6, torch.randint(0, 10**9, (14,))
+    whole = network(items, gaps, segments([9, 5]), "cpu", until=until)
     for first, last in ((0, 9), (9, 14)):
         for end in range(first + 1, last + 1):
-            alone = network(items[first:end], gaps[first:end], segments([end - first]), "cpu")
+            alone = network(items[first:end], gaps[first:end], segments([end - first]), "cpu", until=until[first:end])
             torch.testing.assert_close(whole[end - 1], alone[-1], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    "options", [{"layers": each} for each in ("both", "time", "relation")] + [{"norm": "pre", "interval_embedding": True}]
+    "options",
+    [{"layers": each} for each in ("both", "time", "relation")]
+    + [{"norm": "pre", "interval_embedding": True}, {"calendar_input": True}],
 )
 def test_steps_equal_the_full_pass_even_from_a_stored_state(options: dict[str, Any], tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = SS4RecNetwork(20, TINY.model_copy(update={**options, "blocks": 2})).eval()
     lengths = [7, 7, 7]
-    items, gaps = torch.randint(1, 21, (3, 7)), torch.rand(3, 7) * 5000
-    whole = network(items.reshape(-1), gaps.reshape(-1), segments(lengths), "cpu").view(3, 7, -1)
+    items, gaps, until = torch.randint(1, 21, (3, 7)), torch.rand(3, 7) * 5000, torch.randint(0, 10**9, (3, 7))
+    whole = network(items.reshape(-1), gaps.reshape(-1), segments(lengths), "cpu", until=until.reshape(-1)).view(3, 7, -1)
     for backend in ("cpu", "reference"):
         state = network.start(3)
         for t in range(7):
-            state, hidden = network.step(state, items[:, t], gaps[:, t], backend)  # type: ignore[arg-type]
+            state, hidden = network.step(state, items[:, t], gaps[:, t], backend, until[:, t])  # type: ignore[arg-type]
             torch.testing.assert_close(hidden, whole[:, t], rtol=1e-4, atol=1e-5)
             save_file({"state": state.values}, tmp_path / "state.safetensors")
             state = NetworkState(load_file(tmp_path / "state.safetensors")["state"])
-    halfway, _ = network.advance(network.start(3), items[:, :4].reshape(-1), gaps[:, :4].reshape(-1), segments([4, 4, 4]), "cpu")
-    _, rest = network.advance(halfway, items[:, 4:].reshape(-1), gaps[:, 4:].reshape(-1), segments([3, 3, 3]), "cpu")
+    early, late = ([part.reshape(-1) for part in (items[:, cut], gaps[:, cut], until[:, cut])] for cut in (slice(4), slice(4, 7)))
+    halfway, _ = network.advance(network.start(3), *early[:2], segments([4, 4, 4]), "cpu", early[2])
+    _, rest = network.advance(halfway, *late[:2], segments([3, 3, 3]), "cpu", late[2])
     torch.testing.assert_close(rest.view(3, 3, -1), whole[:, 4:], rtol=1e-4, atol=1e-5)
 
 

@@ -46,7 +46,7 @@ def drawn(parts: Split, folder: Path, **options: Any) -> SS4Rec:
             if (
                 "norm" in name
                 or name.endswith(("D", "bias", "power"))
-                or name.startswith(("items", "traits", "interval_embedding"))
+                or name.startswith(("items", "traits", "interval_embedding", "calendar"))
             ):
                 weight.add_(torch.randn_like(weight) * 0.3)
             if name.startswith(("items", "traits")):
@@ -60,11 +60,11 @@ def recurrent_scores(model: RecurrentSS4Rec, requests: Requests, catalogue: np.n
     rows = []
     for row in range(len(requests)):
         span = slice(requests.offsets[row], requests.offsets[row + 1])
-        intervals = np.diff(np.append(requests.timestamps[span], requests.request_times[row]))
+        times = np.append(requests.timestamps[span], requests.request_times[row])
         state, hidden = model.start(1), np.zeros((1, 1), np.float32)
         user = [int(requests.user_ids[row])]
-        for item, interval in zip(items[span], intervals, strict=True):  # one step an event
-            hidden = model.advance(state, np.array([item]), np.array([interval]), np.array([0, 1]), user)
+        for item, at, until in zip(items[span], times[:-1], times[1:], strict=True):  # one step an event
+            hidden = model.advance(state, np.array([item]), np.array([until - at]), np.array([0, 1]), user, np.array([until]))
         rows.append(model.scores(hidden)[0])
     return np.stack(rows)
 
@@ -84,6 +84,8 @@ def recurrent_scores(model: RecurrentSS4Rec, requests: Requests, catalogue: np.n
         {"norm": "pre", "layers": "relation", "user_features": True},
         {"interval_embedding": True, "interval": "log1p"},
         {"interval_embedding": True, "interval": "none"},
+        {"calendar_input": True},
+        {"calendar_input": True, "interval_embedding": True, "norm": "pre", "user_features": True},
     ],
     ids=str,
 )
@@ -98,18 +100,19 @@ def test_every_network_gives_the_scores_of_its_full_pass_step_by_step(
 
 
 def test_many_events_at_once_and_several_users_at_once_change_nothing(parts: Split, tmp_path: Path) -> None:
-    drawn(parts, tmp_path)
+    drawn(parts, tmp_path, calendar_input=True)
     model = RecurrentSS4Rec.load(tmp_path)
     rng = np.random.default_rng(0)
     offsets = np.array([0, 7, 7, 20])
-    items, intervals = rng.integers(0, len(parts.catalogue), 20), rng.integers(0, 5000, 20)
+    items, intervals, until = rng.integers(0, len(parts.catalogue), 20), rng.integers(0, 5000, 20), rng.integers(0, 10**9, 20)
     together = model.start(3)
-    hidden = model.advance(together, items, intervals, offsets, [None] * 3)
+    hidden = model.advance(together, items, intervals, offsets, [None] * 3, until)
     assert not hidden[1].any() and not together[1].any()
     for row in (0, 2):
         alone = model.start(1)
         for t in range(offsets[row], offsets[row + 1]):
-            last = model.advance(alone, items[t : t + 1], intervals[t : t + 1], np.array([0, 1]), [None])
+            now = slice(t, t + 1)
+            last = model.advance(alone, items[now], intervals[now], np.array([0, 1]), [None], until[now])
         assert np.array_equal(alone[0], together[row]) and np.array_equal(last[0], hidden[row])
 
 
@@ -118,7 +121,7 @@ def test_any_interval_leaves_the_state_finite(parts: Split, tmp_path: Path) -> N
     model = RecurrentSS4Rec.load(tmp_path)
     state = model.start(1)
     intervals = np.array([0, -5, 1, 10**9, 2**40, 0])
-    hidden = model.advance(state, np.arange(6), intervals, np.array([0, 6]), [None])
+    hidden = model.advance(state, np.arange(6), intervals, np.array([0, 6]), [None], intervals)
     assert np.isfinite(state).all() and np.isfinite(hidden).all()
 
 
@@ -153,7 +156,9 @@ def test_traits_are_read_as_training_wrote_them(parts: Split, tmp_path: Path) ->
     assert np.allclose(found[:-2], expected) and not found[-2:].any()
 
 
-@pytest.mark.parametrize("options", [{"conv_width": 1}, {"conv_width": 3, "norm": "pre", "interval_embedding": True}])
+@pytest.mark.parametrize(
+    "options", [{"conv_width": 1}, {"conv_width": 3, "norm": "pre", "interval_embedding": True, "calendar_input": True}]
+)
 def test_the_compiled_step_equals_the_python_that_it_was_compiled_from(
     parts: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
@@ -161,12 +166,13 @@ def test_the_compiled_step_equals_the_python_that_it_was_compiled_from(
     model = RecurrentSS4Rec.load(tmp_path)
     items, intervals, offsets = np.array([0, 1, 2, 3]), np.array([0, 5, 3600, 10**8]), np.array([0, 3, 3, 4])
     compiled = model.start(3)
-    hidden = model.advance(compiled, items, intervals, offsets, [None] * 3)
+    hidden = model.advance(compiled, items, intervals, offsets, [None] * 3, intervals)
     for name in ("_product", "_silu", "_normalise", "_read", "_add", "_add_and_normalise", "_time_aware", "_relation_aware"):
         monkeypatch.setattr(kernels_step, name, getattr(kernels_step, name).py_func)
     monkeypatch.setattr(recurrent, "advance", kernels_step.advance.py_func)
     plain = model.start(3)
-    assert np.allclose(model.advance(plain, items, intervals, offsets, [None] * 3), hidden, rtol=1e-4, atol=1e-5)
+    again = model.advance(plain, items, intervals, offsets, [None] * 3, intervals)
+    assert np.allclose(again, hidden, rtol=1e-4, atol=1e-5)
     assert np.allclose(plain, compiled, rtol=1e-4, atol=1e-5)
 
 

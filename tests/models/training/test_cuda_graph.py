@@ -69,7 +69,11 @@ def two_epochs(parts: Split, *, graphed: bool, changes: dict[str, Any]) -> tuple
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"warm_up": 0.3, "schedule": "cosine", "weight_decay": 0.1, "norm": "pre", "interval_embedding": True, "blocks": 2}],
+    [
+        {},
+        {"warm_up": 0.3, "schedule": "cosine", "weight_decay": 0.1, "norm": "pre", "interval_embedding": True, "blocks": 2},
+        {"calendar_input": True},
+    ],
     ids=str,
 )
 def test_steps_of_fixed_shape_learn_what_eager_steps_learn(changes: dict[str, Any], parts: Split) -> None:

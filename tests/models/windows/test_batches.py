@@ -103,6 +103,15 @@ def test_only_events_of_one_second_change_places_and_only_if_their_order_was_dra
         assert user[item] == user[target] and time[target] - time[item] == gap
 
 
+def test_each_interval_ends_at_the_time_of_its_target() -> None:
+    train = sequences([9, 4, 17])
+    batches = made(train)
+    for batch in [*batches.eager(1), *fixed(batches, 2)]:
+        real = batch.targets >= 0
+        assert batch.until is not None
+        assert torch.equal(batch.until[real], torch.from_numpy(train.timestamps)[batch.targets[real]])
+
+
 def test_users_with_one_event_make_no_step() -> None:
     batches = made(sequences([1, 1, 1]))
     assert batches.begin(1) == 0 and not list(batches.eager(1))

@@ -27,9 +27,9 @@ from tests.tasks.stored import small_split
 EPOCHS = iter(range(10**9))
 
 
-@pytest.fixture(scope="module")
-def version(tmp_path_factory: pytest.TempPathFactory) -> Served:
-    return served(tmp_path_factory.mktemp("version"), max_length=5, most_events=12)
+@pytest.fixture(scope="module", params=[{}, {"calendar_input": True}], ids=str)
+def version(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Served:
+    return served(tmp_path_factory.mktemp("version"), max_length=5, most_events=12, **request.param)
 
 
 def advanced(model: ServedModel, log: UserLog, state: UserState | None) -> UserState:
