@@ -102,11 +102,13 @@ def _by_state(served: RecurrentSS4Rec, people: Requests) -> Callable[[int], obje
     states = served.start(USERS)
     ends = people.offsets[1:]
     item, gap = (people.item_ids - 1).astype(np.int64), np.full(len(people.item_ids), 3600, np.int64)
-    served.advance(states, item, gap, people.offsets.astype(np.int64), [None] * USERS)
+    until = people.timestamps + gap
+    served.advance(states, item, gap, people.offsets.astype(np.int64), [None] * USERS, until)
     one = np.array([0, 1], np.int64)
 
     def answer(user: int) -> object:
-        hidden = served.advance(states[user : user + 1].copy(), item[ends[user] - 1 : ends[user]], gap[:1], one, [None])
+        last = slice(ends[user] - 1, ends[user])
+        hidden = served.advance(states[user : user + 1].copy(), item[last], gap[last], one, [None], until[last])
         return best(served.scores(hidden)[0], 10)
 
     return answer
@@ -117,7 +119,8 @@ def _by_recurrence(served: RecurrentSS4Rec, people: Requests) -> Callable[[int],
 
     def answer(user: int) -> object:
         begin, end = int(people.offsets[user]), int(people.offsets[user + 1])
-        hidden = served.advance(served.start(1), item[begin:end], gap[begin:end], np.array([0, end - begin], np.int64), [None])
+        some, offsets = slice(begin, end), np.array([0, end - begin], np.int64)
+        hidden = served.advance(served.start(1), item[some], gap[some], offsets, [None], people.timestamps[some] + gap[some])
         return best(served.scores(hidden)[0], 10)
 
     return answer
