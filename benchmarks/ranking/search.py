@@ -88,6 +88,7 @@ SPACES[FURTHER] = {
     "step_min": Parameter(low=1e-8, high=1e-5, log=True),
     "schedule": Parameter(choices=("constant", "cosine")),
     "clip_norm": Parameter(choices=(1.0, 5.0)),
+    "calendar_input": Parameter(choices=(False, True)),
 }
 """A narrower space for SS4Rec, around what its equal search found. It is searched beyond the budget that all kinds share."""
 
@@ -127,7 +128,15 @@ _FOUND: dict[str, Any] = {
     "embedding_dropout": 0.25,
     "weight_averaging": 0.995,
     "learning_rate": 3e-3,
-} | {"batch_tokens": 8192, "label_smoothing": 0.1, "norm": "post", "step_min": 1e-7, "schedule": "cosine", "clip_norm": 5.0}
+} | {
+    "batch_tokens": 8192,
+    "label_smoothing": 0.1,
+    "norm": "post",
+    "step_min": 1e-7,
+    "schedule": "cosine",
+    "clip_norm": 5.0,
+    "calendar_input": False,
+}
 STARTS[FURTHER] = [
     _FOUND | changed
     for changed in (
@@ -139,6 +148,10 @@ STARTS[FURTHER] = [
         {"dropout": 0.2, "label_smoothing": 0.15, "batch_tokens": 16384, "learning_rate": 4e-3},
         {"blocks": 5, "weight_averaging": 0.998, "schedule": "constant", "learning_rate": 2e-3},
         {"dropout": 0.25, "weight_averaging": 0.998, "schedule": "constant"},
+        {"calendar_input": True},
+        {"calendar_input": True, "dropout": 0.2, "embedding_dropout": 0.3, "weight_averaging": 0.998, "learning_rate": 2e-3},
+        {"calendar_input": True, "blocks": 5, "dropout": 0.25, "embedding_dropout": 0.3, "learning_rate": 2e-3},
+        {"dropout": 0.2, "embedding_dropout": 0.35, "weight_averaging": 0.998, "learning_rate": 2e-3},
     )
 ]
 """Changes, one or two at a time, of what the equal search found."""
