@@ -92,12 +92,20 @@ class Block(nn.Module):
     def forward(
         self,
         x: torch.Tensor,
+        read: torch.Tensor,
         intervals: torch.Tensor,
         segments: Segments,
         state: list[torch.Tensor] | None,
         backend: Backend,
         keep_state: bool,
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+        """Run the layers on the residual stream `x`.
+
+        `read` is `x` in the type that products are computed in; a post-norm layer reads it. Returns both after the block, and the
+        states that were kept.
+        """
+        if backend == "cuda" and not self.pre and state is None and not keep_state and len(x) > 0:
+            return *self._fused(x, read, intervals, segments), []
         kept: list[torch.Tensor] = []
         given = iter(state or [])
         if self.time_aware is not None:
@@ -109,7 +117,24 @@ class Block(nn.Module):
             y, after = self.relation_aware(self.input_of(self.relation_norm, x), segments, before, backend, keep_state)
             x = self.output_of(self.relation_norm, x + self.dropout(y))
             kept.extend(after or ())
-        return x, kept
+        return x, x, kept
+
+    def _fused(
+        self, x: torch.Tensor, read: torch.Tensor, intervals: torch.Tensor, segments: Segments
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the layers with the kernels that are made for a training step."""
+        from models.ss4rec.kernels.residual_cuda import add_and_normalise
+
+        device = x.device.type
+        half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        dropped = self.dropout.dropped if self.training else 0
+        if self.time_aware is not None:
+            y = self.time_aware.fused(read, intervals, segments, half)
+            x, read = add_and_normalise(x, y, self.time_aware.D, self.norm, dropped, half)
+        if self.relation_aware is not None:
+            y = self.relation_aware.fused(read, segments, half)
+            x, read = add_and_normalise(x, y, None, self.relation_norm, dropped, half)
+        return x, read
 
     def input_of(self, norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
         """Return what a layer reads of the residual stream `x`."""
@@ -254,10 +279,13 @@ class SS4RecNetwork(nn.Module):
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         scaled = self.interval_scale(intervals)
         kept: list[torch.Tensor] = []
+        read = x
         for i, block in enumerate(self.blocks):
-            x, after = block(x, scaled, segments, None if state is None else state[i], backend, keep_state)
+            x, read, after = block(x, read, scaled, segments, None if state is None else state[i], backend, keep_state)
             kept += after
-        return (x if self.final_norm is None else self.final_norm(x)), kept
+        if self.final_norm is not None:
+            return self.final_norm(x), kept
+        return (read if self.training else x), kept  # a loss reads what a layer reads; states for requests keep their precision
 
     @staticmethod
     def _shapes(settings: SS4RecSettings) -> list[torch.Size]:

@@ -22,19 +22,6 @@ TOKENS = 32
 CATALOGUE = 4096  # items; the loss is compiled for blocks of this size, or smaller ones if the catalogue is smaller
 
 
-class _Context:
-    """The part of autograd's context that an autograd function uses.
-
-    The kernels run outside autograd, because its backward passes on one device would queue.
-    """
-
-    def __init__(self, needs: tuple[bool, ...]) -> None:
-        self.needs_input_grad = needs
-
-    def save_for_backward(self, *tensors: torch.Tensor) -> None:
-        self.saved_tensors = tensors
-
-
 def precompile(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device, *, threads: int = 4) -> Callable[[], None]:
     """Start compiling. The returned function waits for the end and raises any error.
 
@@ -46,6 +33,8 @@ def precompile(settings: SS4RecSettings, dtype: torch.dtype, device: torch.devic
         kernels += [_selective, _convolution]
     if settings.layers != "relation":
         kernels.append(_time)
+    if settings.norm == "post":
+        kernels.append(_norm)
     started: list[Future[None]] = [pool.submit(kernel, settings, dtype, device) for kernel in kernels]
     pool.shutdown(wait=False)
 
@@ -63,19 +52,24 @@ def _segments(device: torch.device) -> Segments:
 @torch.no_grad()
 def _time(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
     from models.ss4rec.kernels import TimeScan
+    from models.ss4rec.kernels.layers_cuda import Part
+    from models.ss4rec.time_aware import LEAST_DECAY
 
     states = settings.time_state
     drive = torch.zeros(TOKENS, 2 * states, dtype=dtype, device=device)
-    intervals, start = torch.zeros(TOKENS, device=device), torch.zeros(2, 2 * states, device=device)
+    intervals = torch.zeros(TOKENS, device=device)
     rate, steps = -torch.ones(2, states, device=device), torch.zeros(states, device=device)
-    context: Any = _Context((True, settings.interval == "learned", True, True, True, False, False))
-    h, final = TimeScan.forward(context, drive, intervals, rate[0], rate[1].clone(), steps, start, _segments(device))
-    TimeScan.backward(context, torch.zeros_like(h), torch.zeros_like(final))
+    context: Any = Part((True, settings.interval == "learned", *(True,) * 7))
+    copied = None if dtype == torch.float32 else torch.empty_like(drive)
+    own = (rate[0], rate[1].clone(), steps, None, _segments(device), LEAST_DECAY, copied)
+    TimeScan.forward(context, drive, intervals, *own)
+    TimeScan.backward(context, torch.zeros_like(drive), None)
 
 
 @torch.no_grad()
 def _selective(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
     from models.ss4rec.kernels import SelectiveScan
+    from models.ss4rec.kernels.layers_cuda import Part
     from models.ss4rec.relation_aware import RelationAwareLayer
 
     inner, states = settings.expand * settings.width, settings.relation_state
@@ -85,26 +79,47 @@ def _selective(settings: SS4RecSettings, dtype: torch.dtype, device: torch.devic
     projected = torch.zeros(TOKENS, rank + 2 * states, dtype=dtype, device=device)
     _, b, c = torch.split(projected, [rank, states, states], dim=1)
     a_log, channel = torch.zeros(inner, states, device=device), torch.zeros(inner, device=device)
-    start = torch.zeros(2, inner, states, device=device)
     for training in (True, False):
-        context: Any = _Context((True,) * 10)
-        y, final = SelectiveScan.forward(
-            context, u, u.clone(), gate, a_log, b, c, channel, channel.clone(), start, _segments(device), training
+        context: Any = Part((True,) * 10)
+        y, _ = SelectiveScan.forward(
+            context, u, u.clone(), gate, a_log, b, c, channel, channel.clone(), None, _segments(device), training
         )
         if training:
-            SelectiveScan.backward(context, torch.zeros_like(y), torch.zeros_like(final))
+            context.grad_gate = gate.new_empty(TOKENS, 2 * inner).chunk(2, dim=1)[1]
+            SelectiveScan.backward(context, torch.zeros_like(y), None)
 
 
 @torch.no_grad()
 def _convolution(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
     from models.ss4rec.kernels import Convolution
+    from models.ss4rec.kernels.layers_cuda import Part
 
     inner = settings.expand * settings.width
     x = torch.zeros(TOKENS, 2 * inner, dtype=dtype, device=device).chunk(2, dim=1)[0]
     weight, bias = torch.zeros(inner, settings.conv_width, device=device), torch.zeros(inner, device=device)
-    context: Any = _Context((True,) * 4)
+    context: Any = Part((True,) * 4)
     y = Convolution.forward(context, x, weight, bias, _segments(device))
+    context.grad_x = x.new_empty(TOKENS, 2 * inner).chunk(2, dim=1)[0]
     Convolution.backward(context, torch.zeros_like(y))
+
+
+@torch.no_grad()
+def _norm(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
+    from models.ss4rec.dropout import ByteDropout
+    from models.ss4rec.kernels.layers_cuda import Part
+    from models.ss4rec.kernels.residual_cuda import AddAndNormalise
+    from models.ss4rec.network import NORM_EPSILON
+
+    x, scale = torch.zeros(TOKENS, settings.width, device=device), torch.ones(settings.width, device=device)
+    y, dropped = x.to(dtype, copy=True), ByteDropout(settings.dropout).dropped
+    skips = {"time": [scale.clone()], "relation": [None], "both": [scale.clone(), None]}[settings.layers]
+    for skip in skips:
+        for rate in {dropped, 0}:
+            context: Any = Part((True,) * 8)
+            out, read = AddAndNormalise.forward(context, x, y, skip, scale, scale.clone(), NORM_EPSILON, rate, dtype)
+            if rate == dropped:
+                for on_out in (torch.zeros_like(out), None):  # nothing but the loss reads the last layer's
+                    AddAndNormalise.backward(context, on_out, torch.zeros_like(read))
 
 
 def _loss(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:

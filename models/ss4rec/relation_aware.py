@@ -49,6 +49,17 @@ class RelationAwareLayer(nn.Module):
         """Return the number of values that a token's step is projected from (mamba-ssm's default)."""
         return math.ceil(width / 16)
 
+    def fused(self, x: torch.Tensor, segments: Segments, half: torch.dtype) -> torch.Tensor:
+        """Run the layer on CUDA from no state, with products in the type `half`. Returns y (T, H)."""
+        from models.ss4rec.kernels.layers_cuda import RelationLayer
+
+        first = (self.in_proj.weight, self.conv1d.weight, self.conv1d.bias, self.x_proj.weight)
+        rest = (self.dt_proj.weight, self.dt_proj.bias, self.A_log, self.D, self.out_proj.weight)
+        y: torch.Tensor = RelationLayer.apply(  # type: ignore[no-untyped-call]
+            x, *first, *rest, segments, half, torch.is_grad_enabled()
+        )
+        return y
+
     def forward(
         self,
         x: torch.Tensor,

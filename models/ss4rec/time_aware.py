@@ -37,6 +37,7 @@ class TimeAwareLayer(nn.Module):
         self.C = nn.Parameter(torch.empty(width, states, 2))
         self.D = nn.Parameter(torch.empty(width))
         self.log_step = nn.Parameter(torch.empty(states))
+        self.register_buffer("signs", torch.tensor([[1.0], [-1.0]]), persistent=False)  # of real and imaginary parts of C
         self.load_stock(drawn)
 
     def load_stock(self, state: dict[str, torch.Tensor]) -> None:
@@ -62,6 +63,14 @@ class TimeAwareLayer(nn.Module):
         self.C.mul_(factor)
         self.D.mul_(factor)
 
+    def fused(self, u: torch.Tensor, intervals: torch.Tensor, segments: Segments, half: torch.dtype) -> torch.Tensor:
+        """Run the layer on CUDA from no state, with products in the type `half`. Returns y (T, H) without the term D u."""
+        from models.ss4rec.kernels.layers_cuda import TimeLayer
+
+        own = (self.log_decay, self.frequency, self.B, self.C, self.log_step, self.signs)
+        y: torch.Tensor = TimeLayer.apply(u, intervals, *own, segments, LEAST_DECAY, half)  # type: ignore[no-untyped-call]
+        return y
+
     def forward(
         self,
         u: torch.Tensor,
@@ -74,7 +83,7 @@ class TimeAwareLayer(nn.Module):
 
         `u` is (T, H), `intervals` (T,) seconds >= 0, and `state` (W, 2P). Returns y (T, H) and the state after each window.
         """
-        drive = F.linear(u, torch.cat([self.B[..., 0], self.B[..., 1]]))
+        drive = F.linear(u, self.B.permute(2, 0, 1).flatten(0, 1))
         h, final = time_scan(
             drive,
             intervals,

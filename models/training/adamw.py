@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["AdamW"]
+from models.training.flat import BETAS, EPSILON, FlatWeights
 
-BETAS, EPSILON = (0.9, 0.999), 1e-8
+__all__ = ["AdamW"]
 
 
 class AdamW:
@@ -33,6 +33,28 @@ class AdamW:
         self._means = [torch.zeros_like(p) for p in self._parameters]
         self._squares = [torch.zeros_like(p) for p in self._parameters]
         self._steps = [torch.zeros((), device=p.device) for p in self._parameters]
+
+    @property
+    def weight_decay(self) -> float:
+        """The decay of the weights that decay."""
+        return max(self._decays, default=0.0)
+
+    @property
+    def steps(self) -> torch.Tensor:
+        """The number of steps taken, of weights that are one vector."""
+        return self._steps[0]
+
+    def flatten(self, *, averaged: bool) -> FlatWeights:
+        """Make the weights one vector, with the state as its means and squares. `FlatWeights.take_step` then replaces `step`."""
+        flat = FlatWeights(self._parameters, [decay > 0 for decay in self._decays], averaged=averaged)
+        means, squares = (dict(flat.places(vector)) for vector in (flat.means, flat.squares))
+        for i, parameter in enumerate(self._parameters):
+            means[parameter].copy_(self._means[i])
+            squares[parameter].copy_(self._squares[i])
+        self._means = [means[parameter] for parameter in self._parameters]
+        self._squares = [squares[parameter] for parameter in self._parameters]
+        self._steps = [self._steps[0]] * len(self._parameters)
+        return flat
 
     def zero_grad(self) -> None:
         """Set all gradients to None."""

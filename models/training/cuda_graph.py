@@ -5,7 +5,6 @@ A whole training step needs no kernel launch from Python and no copy from the ho
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +16,7 @@ from configs.errors import TrainingError
 from models.training.adamw import AdamW
 from models.training.distributed import Replicas
 from models.training.epochs import StepRule, WeightAverage, describe_nonfinite
+from models.training.flat import StepChange, StepCounts
 
 __all__ = ["GraphedEpochs"]
 
@@ -49,13 +49,15 @@ class GraphedEpochs:
         self._begin, self._loss_of = begin, loss_of
         self._rule, self._replicas = rule, replicas
         self.average = WeightAverage(network, rule.averaging)
+        self._flat = optimizer.flatten(averaged=rule.averaging > 0)
+        if self._flat.averages is not None:
+            self.average.adopt(self._flat.places(self._flat.averages))
         self._step = torch.zeros((), dtype=torch.int64, device=device)
         self._total = torch.zeros((), device=device)
-        # The first step that was not finite: its number or -1, its loss, and the norm of each gradient.
+        # The first step that was not finite: its number or -1, and its loss.
         self._first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         self._bad_loss = torch.zeros((), device=device)
-        self._bad_norms = torch.zeros(sum(1 for _ in network.parameters()), device=device)
-        self._rates: torch.Tensor | None = None  # (room,) of the epoch's steps
+        self._rates = torch.zeros(1, device=device)  # (room,) of the epoch's steps; a captured step always reads these addresses
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, epoch: int) -> float:
@@ -63,8 +65,7 @@ class GraphedEpochs:
         steps = self._begin(epoch)
         if steps == 0:
             raise TrainingError("There is nothing to train on: no user has two events in the train part.")
-        if self._rule.rates is not None:
-            self._write_rates(self._rule.rates(epoch))
+        self._write_rates(np.full(steps, self._optimizer.learning_rate) if self._rule.rates is None else self._rule.rates(epoch))
         if self._graph is None:
             self._graph = self._capture()
         self._step.zero_()
@@ -80,43 +81,32 @@ class GraphedEpochs:
         bad = int(self._first_bad)
         if bad < 0:
             return
-        names = [name for name, _ in self._network.named_parameters()]
-        gradients = [name for name, norm in zip(names, self._bad_norms.tolist(), strict=True) if not math.isfinite(norm)]
+        found = self._flat.bad_parameters()
+        gradients = [name for name, weight in self._network.named_parameters() if weight in found]
         raise TrainingError(describe_nonfinite(self._network, float(self._bad_loss), epoch, bad + 1, gradients))
 
     def _write_rates(self, rates: npt.NDArray[np.float64]) -> None:
-        if self._rates is None:
+        if self._graph is None:
             self._rates = torch.zeros(int(1.2 * len(rates)) + 8, device=self._step.device)
-            self._optimizer.learning_rate = torch.zeros_like(self._total)  # the captured step always reads these addresses
         self._rates[: len(rates)] = torch.from_numpy(rates).to(self._rates)
 
     def _run_step(self) -> None:
-        parameters = list(self._network.parameters())
-        if self._rates is not None and isinstance(self._optimizer.learning_rate, torch.Tensor):
-            self._optimizer.learning_rate.copy_(self._rates.index_select(0, self._step.view(1))[0])
         loss = self._loss_of(self._step)
         loss.backward()  # type: ignore[no-untyped-call]
         loss = loss.detach()
         self._replicas.sum_(loss)
-        self._replicas.sum_gradients(parameters)
-        norms = self._norms(parameters)
-        norm = torch.linalg.vector_norm(norms)
-        nn.utils.clip_grads_with_norm_(parameters, self._rule.clip_norm, norm, foreach=True)
-        bad = ~(torch.isfinite(loss) & torch.isfinite(norm))
-        first = bad & (self._first_bad < 0)
-        self._first_bad.copy_(torch.where(first, self._step, self._first_bad))
-        self._bad_loss.copy_(torch.where(first, loss, self._bad_loss))
-        self._bad_norms.copy_(torch.where(first, norms, self._bad_norms))
-        self._optimizer.step(skip=(self._first_bad >= 0).float())
-        self.average.update()
-        self._total += loss
-        self._step += 1
-
-    def _norms(self, parameters: list[nn.Parameter]) -> torch.Tensor:
-        """Return the norm (P,) of each gradient, and 0 for a weight without one."""
-        given = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        found = iter(torch._foreach_norm(given))
-        return torch.stack([self._total.new_zeros(()) if p.grad is None else next(found) for p in parameters])
+        self._replicas.sum_gradients(self._network.parameters())
+        counts = StepCounts(
+            self._rates,
+            self._step,
+            self._total,
+            self._optimizer.steps,
+            self.average.steps,
+            self._first_bad,
+            self._bad_loss,
+        )
+        rule = self._rule
+        self._flat.take_step(loss, counts, StepChange(rule.clip_norm, self._optimizer.weight_decay, rule.averaging))
 
     def _capture(self) -> torch.cuda.CUDAGraph:
         """Capture one training step.

@@ -54,6 +54,14 @@ class WeightAverage:
         self.steps = torch.zeros((), device=next(network.parameters()).device)
 
     @torch.no_grad()
+    def adopt(self, places: Iterable[tuple[nn.Parameter, torch.Tensor]]) -> None:
+        """Keep the averages in tensors of the caller, who updates them and `steps`. `places` has the tensor of each weight."""
+        own = dict(places)
+        for name, weight in self._live.items():
+            own[weight].copy_(self.values[name])
+            self.values[name] = own[weight]
+
+    @torch.no_grad()
     def update(self) -> None:
         """Add the current weights to the average, after a step."""
         self.steps += 1

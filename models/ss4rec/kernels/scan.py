@@ -99,14 +99,14 @@ def time_scan(
     `drive` (T, 2P) is B u, `intervals` (T,) are seconds >= 0, the other parameters are (P,) with rate_re < 0, and `start` is
     (W, 2P) or None for zero. Returns x (T, 2P) and the final state (W, 2P).
     """
+    if backend == "cuda" and len(drive):
+        from models.ss4rec.kernels import scan_cuda
+
+        return scan_cuda.time_scan(drive, intervals, rate_re, rate_im, log_step, segments, start)
     if start is None:
         start = intervals.new_zeros(len(segments), drive.shape[1])
     if len(drive) == 0:
         return drive, start
-    if backend == "cuda":
-        from models.ss4rec.kernels import scan_cuda
-
-        return scan_cuda.time_scan(drive, intervals, rate_re, rate_im, log_step, segments, start)
     decay, hold = discretise(intervals, rate_re, rate_im, log_step)
     b = complex_product(hold, drive)
     if backend == "reference":
@@ -142,14 +142,14 @@ def selective_scan(
     `u`, `delta`, `gate` are (T, D), `a_log` is (D, N), `b`, `c` are (T, N), `skip`, `delta_bias` are (D,), and `start` is (W,
     D, N) or None for zero. Returns y (T, D) and the final state (W, D, N).
     """
+    if backend == "cuda" and len(u):
+        from models.ss4rec.kernels import scan_cuda
+
+        return scan_cuda.selective_scan(u, delta, gate, a_log, b, c, skip, delta_bias, segments, start)
     if start is None:
         start = a_log.new_zeros(len(segments), *a_log.shape)
     if len(u) == 0:
         return u, start
-    if backend == "cuda":
-        from models.ss4rec.kernels import scan_cuda
-
-        return scan_cuda.selective_scan(u, delta, gate, a_log, b, c, skip, delta_bias, segments, start)
     step, rate = F.softplus(delta + delta_bias), -a_log.exp()
     if backend == "reference":
         decay = torch.exp(step[..., None] * rate)

@@ -23,12 +23,21 @@ from configs.settings import EvaluationSettings, SS4RecSettings
 from models.evaluation import split
 from models.losses import catalogue as loss
 from models.ss4rec import SS4Rec, SS4RecNetwork, precompile
-from models.ss4rec.kernels import causal_convolution, scan_cuda, selective_scan, time_scan
-from models.ss4rec.kernels import cuda as kernels_cuda
+from models.ss4rec.kernels import (
+    causal_convolution,
+    convolution_cuda,
+    norm_cuda,
+    scan_cuda,
+    selective_cuda,
+    selective_scan,
+    time_cuda,
+    time_scan,
+)
 from tests import synthetic
 from tests.models.ss4rec.test_scan import assert_backend_agrees, segments
 
 CPU = torch.device("cpu")
+KERNELS = {name: module for module in (convolution_cuda, norm_cuda, selective_cuda, time_cuda) for name in module.__all__}
 ONE = SS4RecSettings(
     width=16, blocks=1, time_state=5, relation_state=3, max_length=12, batch_tokens=40, max_epochs=1, device="cpu", interval="learned"
 )  # fmt: skip
@@ -79,24 +88,24 @@ def without_gradients_the_selective_scan_equals_the_reference() -> None:
 def without_gradients_nothing_is_kept_for_the_backward_pass() -> None:
     spans, wide, narrow = segments([5, 6]), torch.ones(11, 8), torch.ones(11, 3)
     given = (wide, wide, wide, torch.ones(8, 3), narrow, narrow, torch.ones(8), torch.ones(8), spans)
-    forward, sizes = kernels_cuda.selective_forward, []
+    forward, sizes = selective_cuda.selective_forward, []
     names = list(inspect.signature(forward.fn).parameters)
 
     class Measured:
         def __getitem__(self, grid: Any) -> Callable[..., None]:
             def launch(*arguments: Any, **constants: Any) -> None:
                 passed = dict(zip(names, arguments, strict=False)) | constants
-                sizes.append((passed["KEEP"], *(len(passed[name]) for name in ("before_gate", "steps", "kept"))))
+                sizes.append((passed["KEEP"], *(len(passed[name]) for name in ("before_gate", "kept"))))
                 forward[grid](*arguments, **constants)
 
             return launch
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels_cuda, "selective_forward", Measured())
+        patch.setattr(selective_cuda, "selective_forward", Measured())
         with torch.no_grad():
             selective_scan(*given, backend="cuda")
         selective_scan(*given, backend="cuda")
-    assert sizes == [(False, 0, 0, 1), (True, 11, 11, spans.slots(scan_cuda.CHUNK))]  # one state, because Triton needs an address
+    assert sizes == [(False, 0, 1), (True, 11, spans.slots(scan_cuda.CHUNK))]  # one state, because Triton needs an address
 
 
 def slices_of_wider_rows_are_read_in_place() -> None:
@@ -161,7 +170,7 @@ def what_is_compiled_ahead_is_what_training_runs() -> None:
         model._backend = "cuda"
         with recorded() as run:
             model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=True)
-        assert {kernel for kernel, _ in run} == set(kernels_cuda.__all__)
+        assert {kernel for kernel, _ in run} == set(KERNELS)
         assert run <= ahead, f"not compiled ahead: {run - ahead}"
     for layers, absent in (("time", "selective_forward"), ("relation", "time_forward")):
         with recorded() as ahead:
@@ -186,7 +195,7 @@ def recorded() -> Iterator[set[tuple[str, tuple[Any, ...]]]]:
                 for name, value in zip(self._arguments, given, strict=False):
                     if isinstance(value, torch.Tensor):
                         key.append((name, value.dtype, value.data_ptr() % 16 == 0))
-                    elif name not in ("tokens", "chunks"):
+                    elif name not in ("tokens", "chunks", "each"):
                         key.append((name, value == 1, value % 16 == 0))
                 launches.add((self._name, tuple(key)))
                 self._kernel[grid](*given, **constants)
@@ -194,8 +203,8 @@ def recorded() -> Iterator[set[tuple[str, tuple[Any, ...]]]]:
             return launch
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in kernels_cuda.__all__:
-            patch.setattr(scan_cuda.kernels_cuda, name, Recorder(name, getattr(kernels_cuda, name)))
+        for name, module in KERNELS.items():
+            patch.setattr(module, name, Recorder(name, getattr(module, name)))
         yield launches
 
 
