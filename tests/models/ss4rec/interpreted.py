@@ -33,6 +33,8 @@ from models.ss4rec.kernels import (
     time_cuda,
     time_scan,
 )
+from models.ss4rec.kernels.residual_cuda import AddAndNormalise
+from models.training import flat
 from tests import synthetic
 from tests.models.ss4rec.test_scan import assert_backend_agrees, segments
 
@@ -208,6 +210,74 @@ def recorded() -> Iterator[set[tuple[str, tuple[Any, ...]]]]:
         yield launches
 
 
+def between_layers_values_are_dropped_added_and_normalised_and_the_backward_pass_draws_the_same_ones() -> None:
+    torch.manual_seed(0)
+    for width, skips, dropped in ((52, True, 64), (32, False, 0)):
+        x, y = (torch.randn(300, width, requires_grad=True) for _ in range(2))
+        skip, weight, bias = (torch.randn(width, requires_grad=True) for _ in range(3))
+        given = (skip if skips else None, weight, bias, 1e-12, dropped)
+
+        def drawn(x: torch.Tensor, y: torch.Tensor, given: Any, half: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+            torch.manual_seed(7)
+            return AddAndNormalise.apply(x, y, *given, half)  # type: ignore[no-untyped-call, no-any-return]
+
+        plain = (None, torch.ones(width), torch.zeros(width), 1e-12, dropped)
+        kept = drawn(torch.zeros_like(x), torch.arange(1.0, width + 1).expand(300, -1), plain, torch.float32)[0]
+        least = kept.amin(dim=1, keepdim=True)
+        mask = torch.where(kept > least, 256 / (256 - dropped), 0.0) if dropped else torch.ones(300, width)
+        if dropped:
+            assert abs(float((mask > 0).float().mean()) - (256 - dropped) / 256) < 0.02
+        for half in (torch.float32, torch.bfloat16):
+            out, read = drawn(x, y, given, half)
+            exact = F.layer_norm(x + mask * (y + skip * x if skips else y), (width,), weight, bias, 1e-12)
+            assert read.dtype == half
+            torch.testing.assert_close(out, exact, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(read, exact.to(half), rtol=1e-2, atol=1e-2)
+            one, two = torch.randn_like(out), torch.randn_like(read)
+            leaves = [x, y, weight, bias, *([skip] if skips else [])]
+            found = torch.autograd.grad([out, read], leaves, [one, two])
+            for ours, theirs in zip(found, torch.autograd.grad(exact, leaves, one + two.float()), strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def in_half_precision_the_network_learns_what_the_reference_learns() -> None:
+    torch.manual_seed(0)
+    network = SS4RecNetwork(30, ONE.model_copy(update={"dropout": 0.0, "embedding_dropout": 0.0})).train()
+    items, gaps, found = torch.randint(1, 31, (14,)), torch.rand(14) * 900, []
+    for backend, half in (("cuda", True), ("reference", False)):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            hidden = network(items, gaps, segments([7, 1, 6]), backend)  # type: ignore[arg-type]
+        assert (hidden.dtype == torch.bfloat16) is half
+        F.cross_entropy(network.logits(hidden.float()), items - 1).backward()
+        found.append({name: weight.grad.clone() for name, weight in network.named_parameters() if weight.grad is not None})
+    assert len(found[0]) == len(list(network.parameters()))
+    for name, wanted in found[1].items():
+        assert float((found[0][name] - wanted).norm() / wanted.norm()) < 0.06, name
+
+
+def a_step_on_all_weights_as_one_vector_equals_torchs() -> None:
+    found = []
+    for take_step in (flat.take_step_with_kernels, flat.take_step_in_torch):
+        torch.manual_seed(0)
+        weights = [torch.nn.Parameter(torch.randn(*shape)) for shape in ((40, 70), (5,), (3, 3))]
+        own = flat.FlatWeights(weights, [True, False, True], averaged=True)
+        numbers = [torch.zeros(()) for _ in range(4)]
+        step, first_bad = torch.zeros((), dtype=torch.int64), torch.full((), -1, dtype=torch.int64)
+        counts = flat.StepCounts(torch.tensor([0.01, 0.02, 0.03, 0.01, 0.01, 0.01]), step, *numbers[:3], first_bad, numbers[3])
+        for number in range(6):
+            own.gradients.copy_([torch.randn_like(weight) for weight in own.parameters])
+            if number == 4:
+                own.gradients.views[-1][0] = torch.nan
+            with torch.no_grad():
+                take_step(own, torch.tensor(1.5 + number), counts, flat.StepChange(5.0, 0.1, 0.9))
+        assert own.averages is not None and own.bad_parameters() == {weights[1]}
+        found.append([own.weights.values, own.means.values, own.squares.values, own.averages.values, step, first_bad, *numbers])
+    assert int(found[0][5]) == 4 and float(found[0][7]) == 4  # the steps before the one that was not finite
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
 CHECKS: list[Callable[[], None]] = [
     outputs_states_and_gradients_equal_the_reference,
     a_window_of_any_length_leaves_its_neighbours_alone,
@@ -219,6 +289,9 @@ CHECKS: list[Callable[[], None]] = [
     slices_of_wider_rows_are_read_in_place,
     the_whole_network_equals_the_reference_with_gradients_and_states,
     the_loss_over_the_catalogue_equals_torchs,
+    between_layers_values_are_dropped_added_and_normalised_and_the_backward_pass_draws_the_same_ones,
+    in_half_precision_the_network_learns_what_the_reference_learns,
+    a_step_on_all_weights_as_one_vector_equals_torchs,
     what_is_compiled_ahead_is_what_training_runs,
 ]
 

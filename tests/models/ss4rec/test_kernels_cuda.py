@@ -21,6 +21,9 @@ CHECKS = [
     "slices_of_wider_rows_are_read_in_place",
     "the_whole_network_equals_the_reference_with_gradients_and_states",
     "the_loss_over_the_catalogue_equals_torchs",
+    "between_layers_values_are_dropped_added_and_normalised_and_the_backward_pass_draws_the_same_ones",
+    "in_half_precision_the_network_learns_what_the_reference_learns",
+    "a_step_on_all_weights_as_one_vector_equals_torchs",
     "what_is_compiled_ahead_is_what_training_runs",
 ]
 
