@@ -112,7 +112,9 @@ def _norm(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) ->
 
     x, scale = torch.zeros(TOKENS, settings.width, device=device), torch.ones(settings.width, device=device)
     y, dropped = x.to(dtype, copy=True), ByteDropout(settings.dropout).dropped
-    skips = {"time": [scale.clone()], "relation": [None], "both": [scale.clone(), None]}[settings.layers]
+    skips: list[torch.Tensor | None] = [] if settings.layers == "relation" else [scale.clone()]
+    if settings.layers != "time":
+        skips.append(None)
     for skip in skips:
         for rate in {dropped, 0}:
             context: Any = Part((True,) * 8)

@@ -49,7 +49,7 @@ class FlatVector:
     def __init__(self, weights: Sequence[torch.Tensor]) -> None:
         sizes = [-(-weight.numel() // BLOCK) * BLOCK for weight in weights]
         self.values = torch.zeros(sum(sizes), device=weights[0].device)
-        parts = zip(self.values.split(sizes), weights, strict=True)
+        parts = zip(torch.split(self.values, sizes), weights, strict=True)
         self.views = [part[: weight.numel()].view(weight.shape) for part, weight in parts]
 
     def copy_(self, tensors: Sequence[torch.Tensor | None]) -> None:
@@ -87,7 +87,7 @@ class FlatWeights:
 
     def bad_parameters(self) -> set[torch.nn.Parameter]:
         """Return the weights whose gradients were not finite in the first step that was left out."""
-        parts = self.bad.split([-(-parameter.numel() // BLOCK) for parameter in self.parameters])
+        parts = torch.split(self.bad, [-(-parameter.numel() // BLOCK) for parameter in self.parameters])
         return {parameter for parameter, part in zip(self.parameters, parts, strict=True) if bool(part.any())}
 
     @torch.no_grad()

@@ -107,7 +107,7 @@ class RelationLayer(torch.autograd.Function):
         both = x @ w_in.T
         u = Convolution.forward(convolution, both[:, :channels], taps.view(channels, -1), tap_bias, segments)
         projected = u @ w_x.T
-        low, b, c = projected.split([rank, states, states], dim=1)
+        low, b, c = torch.split(projected, [rank, states, states], dim=1)
         y, _ = SelectiveScan.forward(scan, u, low @ w_dt.T, both[:, channels:], a_log, b, c, skip, dt_bias, None, segments, keep)
         if keep:
             ctx.convolution, ctx.scan, ctx.products = convolution, scan, (x, u, projected, y, *casts)
