@@ -157,7 +157,7 @@ def _agreement(rows: Sequence[Agreement], settings: RolloutSettings, alpha: floa
     values = np.array([row.share for row in rows])
     _, high = mean_bounds(values, alpha=alpha, tuned=TUNED, least=settings.min_users)
     if not np.isfinite(high[-1]):  # all lists agree alike, so their mean needs no interval
-        high = np.full(len(values), values.mean())
+        high[settings.min_users - 1 :] = values.mean()
     place = _first_true(high < settings.min_agreement)
     said = f"the old version would have shown {values.mean():.0%} of the new lists; at least {settings.min_agreement:.0%} are expected"
     return Check(
