@@ -240,7 +240,7 @@ def main() -> None:
             rows.append({"case": case.name, "after_s": after, "new_share": max(touched)})
     returned = returned_share(options.bakes, options.bake_users, workers)
     rows.append({"case": SAME.name, "returned": returned, "bakes": options.bakes, "users": options.bake_users})
-    result = {"seeds": options.seeds, "traffic": options.traffic, "rows": rows, "hardware": hardware()}
+    result = {"seeds": [*range(options.seeds)], "traffic": options.traffic, "rows": rows, "hardware": hardware()}
     print(render(result))
     write_result(options.out, result)
 

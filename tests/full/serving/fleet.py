@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,11 +85,18 @@ class Fleet:
 
 
 @contextmanager
-def fleet(folder: Path, workers: int = 1) -> Iterator[Fleet]:
-    """Run the fleet. Each replica has so many workers."""
+def fleet(folder: Path, workers: int = 1, prepare: Callable[[LocalStore], object] = lambda store: None) -> Iterator[Fleet]:
+    """Run the fleet.
+
+    Args:
+        folder: Folder of everything.
+        workers: Workers of each replica.
+        prepare: Does something with the store, which has a champion, before the replicas start.
+    """
     store = LocalStore(folder / "store")
     draw(folder / "version", 1)
     promote_version(store, publish(store, folder / "version").version)
+    prepare(store)
     with ExitStack() as stack:
         found = Fleet(folder, stack.enter_context(redis_server()), workers)
         stack.callback(found.close)
