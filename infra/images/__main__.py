@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -14,8 +13,9 @@ from typing import Annotated
 import typer
 
 from configs.errors import RecsysError
-from infra.images.builder import IMAGES, ROOT, Builder, chosen_tool
+from infra.images.builder import IMAGES, Builder, chosen_tool
 from infra.images.contents import differing, read_contents
+from infra.registry import git_commit
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -41,10 +41,13 @@ def build(
     argument: Argument = None,
     mount: Mount = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="Build recsys-train for the CPU: without kernels and CUDA.")] = False,
+    cached: Annotated[
+        bool, typer.Option("--cached/--no-cache", help="Keep each step for later builds. A single build is faster without.")
+    ] = True,
 ) -> None:
     """Build images of this checkout."""
     chosen = _chosen(images)
-    builder = _builder(chosen, tool, base, argument, mount)
+    builder = replace(_builder(chosen, tool, base, argument, mount), cached=cached)
     if cpu:
         with tempfile.TemporaryDirectory() as work:
             builder = replace(builder, arguments=builder.for_the_cpu(Path(work)) | builder.arguments)
@@ -85,8 +88,7 @@ def _builder(
     images: Sequence[str], tool: str | None, base: str | None, arguments: list[str] | None, mounts: list[str] | None
 ) -> Builder:
     given = dict(each.split("=", 1) for each in arguments or ())
-    head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    builder = Builder(chosen_tool(tool), given, mounts or (), head.stdout.strip())
+    builder = Builder(chosen_tool(tool), given, mounts or (), git_commit() or "")
     if base is not None:
         with tempfile.TemporaryDirectory() as work:
             given["BASE"] = builder.debian_base(Path(work)) if base == "debian" else base

@@ -78,7 +78,7 @@ class Builder:
         mounts: Files and folders of this machine that the build sees, as HOST:IMAGE, such as pip's configuration for a mirror. Only
             buildah has them.
         commit: Commit of the product's code, which the images carry.
-        cached: Whether steps of an earlier build are used again.
+        cached: Whether steps of an earlier build are used again, and those of this one are kept.
     """
 
     tool: str
@@ -99,12 +99,8 @@ class Builder:
             self._run("buildx", "build", file, f"--target={image.target}", *given, output, str(ROOT))
         else:
             mounts = [f"--volume={mount}:ro" for mount in self.mounts]
-            options = [
-                "--isolation=chroot",
-                "--format=docker",
-                "--layers",
-                f"--timestamp={EPOCH}",
-            ]  # OCI's format has no health checks
+            # OCI's format has no health checks. Without layers, only the last stage is written to buildah's storage.
+            options = ["--isolation=chroot", "--format=docker", f"--layers={str(self.cached).lower()}", f"--timestamp={EPOCH}"]
             self._run("build", file, f"--target={image.target}", *options, *mounts, *given, f"--tag={tag}", str(ROOT))
         return tag
 

@@ -35,6 +35,13 @@ class Service:
     ends: bool  # whether it does its work and exits
     needs: str | None  # secret without which it is left out
     files: dict[str, Path]  # path in the container -> file of the project
+    asked: bool = False  # whether it starts only if somebody names it
+    entry: dict[str, Any] = field(default_factory=dict)  # what compose says of it, with this machine's variables
+
+    @property
+    def own(self) -> bool:
+        """Whether its image is one of this project."""
+        return "build" in self.entry
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,7 @@ class Layout:
     store: str
     s3_endpoint: str | None
     usual: dict[str, int] = field(default_factory=dict)  # service -> its port in compose
+    images: bool = False  # whether the services of this project run in their images, and keep the paths of compose
 
 
 def read_services(path: Path = COMPOSE, variables: Mapping[str, str] = os.environ) -> list[Service]:
@@ -72,7 +80,10 @@ def read_services(path: Path = COMPOSE, variables: Mapping[str, str] = os.enviro
 
 
 def localised(service: Service, layout: Layout) -> Service:
-    """Return the service with this machine's addresses and paths. The files that it reads go under the layout's folder."""
+    """Return the service with this machine's addresses and paths. The files that it reads go under the layout's folder.
+
+    A service in an image keeps its paths.
+    """
     command = [_text(argument, service, layout) for argument in service.command]
     command = [
         str(layout.ports[service.name]) if argument == str(service.port) else argument
@@ -89,10 +100,10 @@ def localised(service: Service, layout: Layout) -> Service:
             )
         ]
     environment = {key: _text(_published(value, layout), service, layout) for key, value in service.environment.items()}
-    for key, value in environment.items():
-        if value in layout.ports and key.endswith("_HOST"):
+    for key, value in list(environment.items()):
+        if value in layout.ports and key.endswith("HOST"):
             environment[key] = "127.0.0.1"
-            environment[key.removesuffix("_HOST") + "_PORT"] = str(layout.ports[value])
+            environment[key.removesuffix("HOST") + "PORT"] = str(layout.ports[value])
         elif key.endswith("_PORT") and value == str(service.port):
             environment[key] = str(layout.ports[service.name])
     written = {inside: layout.folder / "files" / service.name / source.name for inside, source in service.files.items()}
@@ -102,8 +113,15 @@ def localised(service: Service, layout: Layout) -> Service:
             content = content.replace(f"include {other};", f"include {place};")
         written[inside].parent.mkdir(parents=True, exist_ok=True)
         written[inside].write_text(content, encoding="utf-8")
-    command = [str(written.get(argument, argument)) for argument in command]
-    return Service(**{**vars(service), "command": _program(command), "environment": environment})
+    if layout.s3_endpoint is not None and any(argument.startswith("s3:") for argument in command):
+        environment["AWS_ENDPOINT_URL"] = layout.s3_endpoint
+    if not _in_image(service, layout):
+        command = _program([str(written.get(argument, argument)) for argument in command])
+    return Service(**{**vars(service), "command": command, "environment": environment})
+
+
+def _in_image(service: Service, layout: Layout) -> bool:
+    return layout.images and service.own
 
 
 def free_port(wanted: int) -> int:
@@ -120,21 +138,30 @@ def free_port(wanted: int) -> int:
 
 
 def _service(name: str, entry: dict[str, Any], folder: Path, variables: Mapping[str, str]) -> Service:
-    def given(value: str) -> str:
-        return VARIABLE.sub(lambda match: variables.get(match[1]) or match[2] or "", value)
-
+    entry = _given(entry, variables)
     local = entry["x-local"]
     return Service(
         name=name,
-        command=[given(str(argument)) for argument in entry["command"]],
-        environment={key: given(str(value)) for key, value in entry.get("environment", {}).items()},
+        command=[str(argument) for argument in entry["command"]],
+        environment={key: str(value) for key, value in entry.get("environment", {}).items()},
         after=list(entry.get("depends_on", ())),
         port=local.get("port"),
         health=local.get("health"),
         ends=bool(local.get("ends")),
         needs=local.get("needs"),
         files={inside: (folder / source).resolve() for inside, source in local.get("files", {}).items()},
+        asked=bool(local.get("asked")),
+        entry=entry,
     )
+
+
+def _given(value: Any, variables: Mapping[str, str]) -> Any:
+    """Fill in the variables of compose in all texts of a value."""
+    if isinstance(value, str):
+        return VARIABLE.sub(lambda match: variables.get(match[1]) or match[2] or "", value)
+    if isinstance(value, dict):
+        return {key: _given(each, variables) for key, each in value.items()}
+    return [_given(each, variables) for each in value] if isinstance(value, list) else value
 
 
 def _text(value: str, service: Service, layout: Layout) -> str:
@@ -142,19 +169,19 @@ def _text(value: str, service: Service, layout: Layout) -> str:
     own = layout.folder / "var" / ("work" if service.name == "worker" else service.name)
     for name, port in layout.ports.items():
         value = re.sub(rf"(?<![\w.-]){re.escape(name)}:\d+", f"127.0.0.1:{port}", value)
-    for inside, here in (
+    paths = [
         ("/run/secrets/", f"{layout.folder}/secrets/"),
         ("/var/lib/recsys", str(own)),
         ("/var/lib/postgresql/data", f"{layout.folder}/var/postgres"),
-        ("/data", str(own)) if value == "/data" else ("", ""),
-        ("s3://recsys/production", layout.store),
-    ):
-        value = value.replace(inside, here) if inside else value
+        *([("/data", str(own))] if value == "/data" else []),
+    ]
+    for inside, here in [*([] if _in_image(service, layout) else paths), ("s3://recsys/production", layout.store)]:
+        value = value.replace(inside, here)
     return re.sub(r"(?<![\d.])0\.0\.0\.0(?![\d.])", "127.0.0.1", value)  # 10.0.0.0/8 is another address
 
 
 def _own_port(argument: str, service: Service, layout: Layout) -> str:
-    if service.port is not None and argument.endswith(f"={service.port}"):
+    if service.port is not None and argument.endswith((f"={service.port}", f"0.1:{service.port}")):
         return argument.removesuffix(str(service.port)) + str(layout.ports[service.name])
     return argument
 
@@ -169,6 +196,8 @@ def _published(value: str, layout: Layout) -> str:
 def _of_file(content: str, service: Service, layout: Layout) -> str:
     if layout.s3_endpoint is not None:
         content = re.sub(r"^( *)url: s3://.*$", rf"\g<0>\n\1endpoint_url: {layout.s3_endpoint}", content, flags=re.MULTILINE)
+    if _in_image(service, layout):
+        return _text(content, service, layout)
     content = content.replace("/tmp/", f"{layout.folder}/var/{service.name}/")
     content = re.sub(r"(?m)^code: .*$", f"code: {ROOT}", _text(content, service, layout))
     if service.port is not None:
@@ -180,6 +209,8 @@ def _of_file(content: str, service: Service, layout: Layout) -> str:
 def _program(command: list[str]) -> list[str]:
     if command[0] == "recsys":
         return [sys.executable, "-m", "flows.cli", *command[1:]]
+    if command[0] == "python":
+        return [sys.executable, *command[1:]]
     if command[0] == "prefect":
         return [str(Path(sys.executable).with_name("prefect")), *command[1:]]
     return command

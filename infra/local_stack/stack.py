@@ -16,6 +16,7 @@ from pathlib import Path
 
 from configs.errors import SettingsError
 from infra.lifeline import groups_end_with_this_process
+from infra.local_stack.containers import Containers
 from infra.local_stack.radosgw import PROGRAMS, radosgw
 from infra.local_stack.services import ROOT, Layout, Service, free_port, localised, read_services
 
@@ -35,6 +36,17 @@ class Running:
     layout: Layout
     processes: dict[str, subprocess.Popen[bytes]]
     left_out: dict[str, str]  # service -> reason
+    known: Sequence[Service]
+    tell: Callable[[str], None]
+    watch: Callable[[int], None]
+    containers: Containers | None = None  # of the services that run in their images
+
+    def start(self, *names: str) -> None:
+        """Start services that do not run, and their dependencies. Without names, start all that do not wait to be asked for."""
+        for service in _chosen(self.known, names):
+            process = self.processes.get(service.name)
+            if process is None or (process.poll() is not None and not service.ends):
+                _start(localised(service, self.layout), self)
 
     def url(self, service: str) -> str:
         return f"http://127.0.0.1:{self.layout.ports[service]}"
@@ -49,6 +61,7 @@ def local_stack(
     only: Sequence[str] = (),
     *,
     s3: bool = False,
+    images: bool = False,
     usual_ports: bool = True,
     environment: Mapping[str, str] | None = None,
     tell: Callable[[str], None] = print,
@@ -59,30 +72,34 @@ def local_stack(
         folder: Folder for all data, logs and secrets.
         only: Services to start, with their dependencies; all if empty.
         s3: Keep the store on Ceph's radosgw instead of in the folder.
+        images: Run the services of this project in their images, as containers. The store must then be on S3.
         usual_ports: Use compose's ports if they are free. If False, use any free ports, so that several stacks can start at once.
         environment: More variables for all services, which replace those of compose.
         tell: Receives one line of progress per service.
 
     Raises:
-        SettingsError: A program is missing, or a service does not come up. The message has the end of the service's log.
+        SettingsError: A program or an image is missing, or a service does not come up. The message has the end of the service's log.
     """
+    if images and not s3:
+        raise SettingsError("Services in images share no folder for the store. Give --s3 too.")
     folder = folder.absolute()
     for name in ("logs", "secrets", "var"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     folder.chmod(0o711)  # PostgreSQL runs as its own user
     (folder / "secrets").chmod(0o700)
     subprocess.run(["sh", str(ROOT / "infra" / "compose" / "make-secrets"), str(folder / "secrets")], check=True)
-    services = _chosen(read_services(), only)
+    known = [_with(service, environment or {}) for service in read_services()]
     with ExitStack() as stack:
         watch = stack.enter_context(groups_end_with_this_process())
         endpoint = _start_s3(stack, folder, tell, watch) if s3 else None
         store = f"s3://{BUCKET}/production" if s3 else f"file:{folder}/store"
-        ports = {service.name: free_port(service.port if usual_ports else 0) for service in services if service.port is not None}
-        usual = {service.name: service.port for service in services if service.port is not None and service.name in PUBLISHED}
-        running = Running(Layout(folder, _distinct(ports), store, endpoint, usual), {}, {})
+        ports = {service.name: free_port(service.port if usual_ports else 0) for service in known if service.port is not None}
+        usual = {service.name: service.port for service in known if service.port is not None and service.name in PUBLISHED}
+        containers = stack.enter_context(Containers.opened()) if images else None
+        layout = Layout(folder, _distinct(ports), store, endpoint, usual, images)
+        running = Running(layout, {}, {}, known, tell, watch, containers)
         stack.callback(_stop, running.processes)
-        for service in services:
-            _start(localised(_with(service, environment or {}), running.layout), running, tell, watch)
+        running.start(*only)
         yield running
 
 
@@ -90,10 +107,10 @@ def _with(service: Service, environment: Mapping[str, str]) -> Service:
     return replace(service, environment={**service.environment, **environment})
 
 
-def _chosen(services: list[Service], only: Sequence[str]) -> list[Service]:
+def _chosen(services: Sequence[Service], only: Sequence[str]) -> list[Service]:
     """Return the requested services and their dependencies."""
     if not only:
-        return services
+        return [service for service in services if not service.asked]
     known = {service.name: service for service in services}
     if unknown := set(only) - set(known):
         raise SettingsError(f"There is no service {', '.join(sorted(unknown))}. The services are {', '.join(known)}.")
@@ -116,38 +133,40 @@ def _distinct(ports: dict[str, int]) -> dict[str, int]:
     return ports
 
 
-def _start(service: Service, running: Running, tell: Callable[[str], None], watch: Callable[[int], None]) -> None:
-    layout = running.layout
+def _start(service: Service, running: Running) -> None:
+    layout, tell = running.layout, running.tell
     if service.needs is not None and not (layout.folder / "secrets" / service.needs).read_text(encoding="utf-8").strip():
         running.left_out[service.name] = f"the secret {service.needs} is empty"
         tell(f"{service.name}: left out, {running.left_out[service.name]}")
         return
     own = layout.folder / "var" / ("work" if service.name == "worker" else service.name)
     own.mkdir(parents=True, exist_ok=True)
-    command = _prepared(service, layout, own)
     environment = {name: os.environ[name] for name in KEPT if name in os.environ} | service.environment
     environment |= {"PREFECT_HOME": str(own / "prefect"), "NO_PROXY": "127.0.0.1,localhost", "PYTHONPATH": str(ROOT)}
-    if program := shutil.which(command[0], path=environment.get("PATH")):
-        command[0] = program
+    if running.containers is not None and service.own:
+        command = running.containers.command(service, layout)
     else:
-        raise SettingsError(
-            f"{service.name} needs the program {command[0]}, which is not installed (CONTRIBUTING.md names Debian's packages)."
-        )
+        command = [
+            str(ROOT / "infra" / "docker" / "with-secrets"),
+            *_found(_prepared(service, layout, own), service, environment),
+        ]
     with running.log(service.name).open("ab") as log:
-        process = subprocess.Popen(
-            [str(ROOT / "infra" / "docker" / "with-secrets"), *command],
-            env=environment,
-            cwd=own,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        process = subprocess.Popen(command, env=environment, cwd=own, stdout=log, stderr=log, start_new_session=True)
     running.processes[service.name] = process
     if not service.ends:
-        watch(process.pid)
+        running.watch(process.pid)
     _wait_for(service, process, running)
     where = f" at {running.url(service.name)}" if service.health and not service.ends else ""
     tell(f"{service.name}: {'done' if service.ends else 'up'}{where}")
+
+
+def _found(command: list[str], service: Service, environment: dict[str, str]) -> list[str]:
+    """Return the command with the path of its program."""
+    if program := shutil.which(command[0], path=environment.get("PATH")):
+        return [program, *command[1:]]
+    raise SettingsError(
+        f"{service.name} needs the program {command[0]}, which is not installed (CONTRIBUTING.md names Debian's packages)."
+    )
 
 
 def _prepared(service: Service, layout: Layout, own: Path) -> list[str]:
@@ -208,10 +227,13 @@ def _start_s3(stack: ExitStack, folder: Path, tell: Callable[[str], None], watch
     session = boto3.session.Session()
     session.client("s3", endpoint_url=gateway.endpoint_url, region_name="us-east-1", **keys).create_bucket(Bucket=BUCKET)
     text = "[default]\n" + "".join(f"{name} = {value}\n" for name, value in keys.items())
-    for name in ("aws_worker", "aws_api", "aws_demo", "aws_exporter", "aws_trainer"):
+    for name in ("aws_worker", "aws_api", "aws_demo", "aws_exporter", "aws_trainer", "aws_backup"):
         path = folder / "secrets" / name
         path.chmod(0o600)
         path.write_text(text, encoding="utf-8")
+        path.chmod(
+            0o444
+        )  # as make-secrets leaves them: images run as other users, and the folder keeps this machine's others out
     tell(f"s3: up at {gateway.endpoint_url}")
     return gateway.endpoint_url
 
@@ -233,6 +255,8 @@ def _wait_for(service: Service, process: subprocess.Popen[bytes], running: Runni
 def _answers(service: Service, running: Running) -> bool:
     import socket
 
+    if service.port is None:
+        return True
     port = running.layout.ports[service.name]
     if service.health is None:
         try:

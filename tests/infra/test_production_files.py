@@ -51,6 +51,14 @@ def test_every_service_has_limits_a_health_check_and_no_privileges() -> None:
             assert name == "proxy" or port.startswith("127.0.0.1:"), f"{name} listens to the world"
 
 
+def test_every_service_of_ours_may_write_to_its_home() -> None:
+    for name, service in SERVICES.items():
+        if "build" in service and name != "exporter":  # it only reads the worker's folder
+            places = [volume.split(":", 1)[1] for volume in service.get("volumes", ())]
+            places += [place.split(":")[0] for place in service["tmpfs"]]
+            assert "/var/lib/recsys" in places, f"{name} has a read-only root, and its home is there"
+
+
 def target_of(service: dict[str, Any]) -> str:
     """Return the target of the service's Dockerfile, where no variable chooses another."""
     return re.sub(r"\$\{\w+:-(.*)\}", r"\1", service.get("build", {}).get("target", ""))

@@ -37,7 +37,8 @@ def stack() -> Iterator[Running]:
     (folder / "secrets").mkdir()
     for name, value in PLANTED.items():
         (folder / "secrets" / name).write_text(value)
-    names = [service.name for service in read_services() if service.name != "worker-runpod"]  # there is nothing to rent here
+    # There is nothing to rent here.
+    names = [service.name for service in read_services() if service.name != "worker-runpod" and not service.asked]
     with local_stack(folder, names, s3=True, tell=lambda line: None) as running:
         yield running
     assert all(process.poll() is not None for process in running.processes.values())

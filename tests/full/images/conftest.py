@@ -1,0 +1,30 @@
+"""Images that `make images` has built, unpacked once for all tests of a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from infra.images.builder import Builder
+from infra.images.running import Unpacked, unpacked, why_not
+
+
+@pytest.fixture(scope="session")
+def image() -> Iterator[Callable[[str], Unpacked]]:
+    """Return a function that returns an image by its name. The test is skipped if the image is not built here."""
+    if reason := why_not():
+        pytest.skip(reason)
+    found: dict[str, Unpacked] = {}
+    with ExitStack() as stack:
+
+        def get(name: str) -> Unpacked:
+            full = f"localhost/{name}:latest"
+            if not Builder("buildah", {}).has(full):
+                pytest.skip(f"{name} is not built: make images")
+            if name not in found:
+                found[name] = stack.enter_context(unpacked(full))
+            return found[name]
+
+        yield get
