@@ -24,6 +24,7 @@ STAMP = "%Y%m%dT%H%M%S%fZ"
 PASSING = (".tmp/", "leases/")  # of a store: what ends with the run that wrote it
 REPLACED = ("histories/",)  # of a store: the only objects that change
 FIRST = "promotions/"
+APPENDED = "appendonly.aof.1.base.rdb"  # Redis's name for the base of the file that it appends to
 POSTGRES = ("postgresql", "postgres")
 NEEDS = {"pg_dump": ("PG*",), "pg_restore": ("PG*",), "redis-cli": ("REDISCLI_AUTH",)}  # of the environment, with their passwords
 
@@ -149,13 +150,19 @@ def back_up_redis(address: str, backup: Backup, now: datetime | None = None) -> 
 def restore_redis(backup: Backup, folder: Path) -> Path:
     """Write the newest snapshot into Redis's folder of data, and return its path.
 
-    Redis must be stopped. Redis that appends to a file reads only that file, so start it once with `--appendonly no`, and then switch
-    it on again with `redis-cli config set appendonly yes`, which makes Redis write a new file. Raises SettingsError if the folder has data.
+    Redis must be stopped. Redis that appends to a file (`--appendonly yes`, since version 7) reads only that file, so the snapshot also
+    becomes the base of one. Raises SettingsError if the folder has data.
     """
-    path = folder / "dump.rdb"
-    if path.exists() or (folder / "appendonlydir").exists():
+    path, appended = folder / "dump.rdb", folder / "appendonlydir"
+    if path.exists() or appended.exists():
         raise SettingsError(f"{folder} has data of Redis. Move them away first: restoring never overwrites them.")
-    backup.fetch(f"redis/{backup.newest('redis')}", path)
+    with TemporaryDirectory() as work:
+        fetched = Path(work) / "dump"
+        backup.fetch(f"redis/{backup.newest('redis')}", fetched)
+        appended.mkdir(parents=True)
+        for made in (path, appended / APPENDED):
+            shutil.copyfile(fetched, made)
+    (appended / "appendonly.aof.manifest").write_text(f"file {APPENDED} seq 1 type b\n", encoding="utf-8")
     return path
 
 

@@ -109,7 +109,8 @@ def test_a_lost_database_comes_back_and_a_present_one_is_not_overwritten(backup:
         assert database.execute("select name from run").fetchall() == [("nightly",)]
 
 
-def test_a_lost_redis_comes_back(backup: Backup, tmp_path: Path) -> None:
+@pytest.mark.parametrize("appends", ["no", "yes"])
+def test_a_lost_redis_comes_back_whether_it_appends_to_a_file_or_not(appends: str, backup: Backup, tmp_path: Path) -> None:
     assert shutil.which("redis-cli"), "apt-get install -y --no-install-recommends redis-tools"
     server = RedisServer()
     server.start()
@@ -119,11 +120,10 @@ def test_a_lost_redis_comes_back(backup: Backup, tmp_path: Path) -> None:
     finally:
         server.kill()
     folder = tmp_path / "redis"
-    folder.mkdir()
     restore_redis(backup, folder)
     with pytest.raises(SettingsError, match="never overwrites"):
         restore_redis(backup, folder)
-    command = ["redis-server", "--port", str(server.port), "--dir", str(folder), "--bind", "127.0.0.1", "--appendonly", "no"]
+    command = ["redis-server", "--port", str(server.port), "--dir", str(folder), "--bind", "127.0.0.1", "--appendonly", appends]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         asked = ["redis-cli", "-u", server.url, "get", "user:1"]
@@ -132,6 +132,18 @@ def test_a_lost_redis_comes_back(backup: Backup, tmp_path: Path) -> None:
             if done.stdout.strip() == "seen":
                 break
         assert done.stdout.strip() == "seen", done.stdout + done.stderr
+        subprocess.run(["redis-cli", "-u", server.url, "set", "user:2", "seen"], check=True, capture_output=True)
+    finally:
+        process.terminate()
+        process.wait()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        asked = ["redis-cli", "-u", server.url, "mget", "user:1", "user:2"]
+        for _ in range(200):
+            done = subprocess.run(asked, capture_output=True, text=True, check=False)
+            if done.stdout.split() == ["seen", "seen"]:
+                break
+        assert done.stdout.split() == ["seen", "seen"], "Redis forgot what it was told after the restore"
     finally:
         process.terminate()
         process.wait()
