@@ -18,3 +18,13 @@ import os
 # temporary server sends no telemetry.
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
+# Prefect makes a span of each run and each task, and sends it where this process sends traces. That must be known before a flow starts.
+if any(os.environ.get(name) for name in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")):
+    from configs.errors import SettingsError
+    from infra.tracing import start_tracing
+
+    try:
+        start_tracing()
+    except SettingsError as error:
+        raise SystemExit(str(error)) from None

@@ -16,7 +16,7 @@ lock() { # lock SET INPUT...
         ${CONSTRAINTS:+-c "$CONSTRAINTS"} \
         --no-annotate --custom-compile-command "sh requirements/lock.sh" -o "requirements/$set.txt"
 }
-product="--extra serving --extra postgres --extra tracking --extra dask"
+product="--extra serving --extra postgres --extra tracking --extra dask --extra tracing --extra lineage"
 lock core pyproject.toml
 lock dev pyproject.toml $product --extra dev --extra demo --extra peers
 # The images have the versions that the tests had.

@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from configs.serving import ServingSettings
+from infra.tracing import start_tracing, stop_tracing
 from serving.access import Keys, needs_key
 from serving.api import browser, monitoring, routes, user_routes
 from serving.api.bodies import Bodies
@@ -41,6 +42,7 @@ SWITCH_S = 0.0005  # GIL switch interval: a thread that loads a version must yie
 def from_environment() -> ServingApp:
     """Create the application from the environment. Uvicorn calls this in each worker."""
     configure_logging()
+    start_tracing()
     app = create_app(ServingSettings.model_validate_json(os.environ[SETTINGS]))
     gc.freeze()  # what was imported lives as long as the process
     gc.enable()  # `serving.run` disables it while it imports
@@ -143,3 +145,4 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await asyncio.to_thread(worker.close)
         if app.state.log is not None:
             app.state.log.close()
+        await asyncio.to_thread(stop_tracing)

@@ -9,10 +9,13 @@ import secrets
 import time
 from collections.abc import Callable
 
+from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN, Span, Status, StatusCode, format_span_id, format_trace_id
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from configs.serving import ServingSettings
+from infra.tracing import SpanKind, current_span, remote_caller, span, tracing_is_on
 from serving.access import Clients, Keys, scope_of
 from serving.api.bodies import Bodies, IncomingBody
 from serving.api.logs import RequestLog
@@ -51,10 +54,20 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began = time.perf_counter()
         headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"")
-        request_id = given.decode() if GIVEN_ID.fullmatch(given) else secrets.token_hex(8)
+        if tracing_is_on() and scope["path"] not in (*PROBES, METRICS):
+            with span(scope["method"], kind=SpanKind.SERVER, context=remote_caller(headers) or Context()) as traced:
+                await self._answer(scope, receive, send, headers, traced)
+        else:
+            await self._answer(scope, receive, send, headers, INVALID_SPAN)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], traced: Span) -> None:
+        began = time.perf_counter()
+        given, ids = headers.get(b"x-request-id", b""), traced.get_span_context()
+        if GIVEN_ID.fullmatch(given):
+            request_id = given.decode()
+        else:  # the id of the span, so that one id finds the log line, the exposure and the trace
+            request_id = format_span_id(ids.span_id) if ids.is_valid else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
         status = 500
 
@@ -75,6 +88,8 @@ class RequestMiddleware:
         finally:
             body.close()
             self._report(scope, request_id, status, time.perf_counter() - began)
+            if ids.is_valid:
+                _describe(traced, scope, status)
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes], request_id: str) -> Response | None:
         limit = self._limits.body_bytes
@@ -113,7 +128,23 @@ class RequestMiddleware:
                 "status": status,
                 "ms": round(seconds * 1000, 2),
             }
+            if (ids := current_span()) is not None:
+                line["trace"] = format_trace_id(ids.trace_id)
             self._log.write(line | {name: state[name] for name in ("client", "version", "source") if name in state})
+
+
+def _describe(traced: Span, scope: Scope, status: int) -> None:
+    """Name the request by its route, as the path holds the ids of users and items."""
+    route = getattr(scope.get("route"), "path_format", None)
+    state = scope["state"]
+    known = {"http.request.method": scope["method"], "http.response.status_code": status}
+    known |= {f"recsys.{name}": state[name] for name in ("request_id", "version", "source") if name in state}
+    if route is not None:
+        traced.update_name(f"{scope['method']} {route}")
+        known["http.route"] = route
+    traced.set_attributes(known)
+    if status >= 500:
+        traced.set_status(Status(StatusCode.ERROR))
 
 
 def _is_browsed(scope: Scope) -> bool:

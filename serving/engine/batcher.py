@@ -16,13 +16,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from opentelemetry.trace import SpanContext
+
 from configs.errors import OverloadedError, RecsysError
+from infra.tracing import current_span, span
 
 __all__ = ["Batcher"]
 
 BETWEEN_S = 1.0
 EVENTS_AT_ONCE = 1000  # of all requests of a batch with more than one
-Waiting = tuple[Any, "asyncio.Future[Any] | None", Callable[[Any], None] | None]
+Waiting = tuple[Any, "asyncio.Future[Any] | None", Callable[[Any], None] | None, SpanContext | None]
 logger = logging.getLogger(__name__)
 
 
@@ -73,14 +76,14 @@ class Batcher:
         if len(self._jobs) >= self._limit:
             raise OverloadedError(f"{self._limit} requests are already waiting; try again in a moment.")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._add((job, future, None))
+        self._add((job, future, None, current_span()))
         return await future
 
     def offer(self, job: Any, then: Callable[[Any], None]) -> bool:
         """Queue a job that nobody waits for, and call `then` with its result. Return False if a full batch is already waiting."""
         if len(self._jobs) >= self._most:
             return False
-        self._add((job, None, then))
+        self._add((job, None, then, None))
         return True
 
     def _add(self, waiting: Waiting) -> None:
@@ -111,10 +114,10 @@ class Batcher:
                 break
             batch.append(self._jobs.popleft())
         self._on_batch(len(batch))
-        results = _outcome(lambda: self._process([job for job, *_ in batch]))
+        results = _outcome(partial(self._computed, batch))
         if isinstance(results, Exception):
             results = [results] * len(batch)
-        for (_, future, then), outcome in zip(batch, results, strict=True):
+        for (_, future, then, _), outcome in zip(batch, results, strict=True):
             if then is not None:
                 _outcome(partial(then, outcome))
             elif future is None or future.done():  # the client has disconnected
@@ -123,6 +126,14 @@ class Batcher:
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
+
+    def _computed(self, batch: Sequence[Waiting]) -> Sequence[Any]:
+        jobs = [job for job, *_ in batch]
+        callers = [caller for *_, caller in batch if caller is not None]
+        if not callers:
+            return self._process(jobs)
+        with span("batch", {"recsys.batch.requests": len(jobs)}, callers=callers):
+            return self._process(jobs)
 
 
 def _outcome(function: Callable[[], Any]) -> Any:

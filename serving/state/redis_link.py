@@ -16,6 +16,7 @@ from redis import connection as redis_connection
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from infra.tracing import SpanKind, current_span, span
 from serving.state.redis_faults import FAULTS, harms_one_user
 
 __all__ = ["Command", "RedisLink"]
@@ -62,6 +63,17 @@ class RedisLink:
             redis.RedisError: Redis did not answer in time, or it cannot serve anybody.
             OSError: The connection failed.
         """
+        if current_span() is None:  # not on behalf of a request that is traced
+            return self._sent(commands)
+        names = {name.decode() if isinstance(name, bytes) else str(name) for name, *_ in commands}
+        with span(
+            "redis",
+            {"db.system.name": "redis", "db.operation.name": " ".join(sorted(names)), "db.operation.batch.size": len(commands)},
+            kind=SpanKind.CLIENT,
+        ):
+            return self._sent(commands)
+
+    def _sent(self, commands: Sequence[Command]) -> list[Any]:
         alone = self._until is None
         if alone:
             self.start_call()
