@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from configs.errors import GateError
-from configs.settings import PromotionSettings, RetrainSettings, RolloutSettings, StoreSettings
+from configs.settings import PromotionSettings, RetrainSettings, RolloutSettings, StoreSettings, TrackingSettings
 from flows.forms import with_form
 from infra.registry import Promotion
 from tasks.gate import Decision, render_markdown
@@ -13,6 +13,7 @@ from tasks.outcome import headline_figures, verdict_answer
 from tasks.stages import (
     force_promotion,
     judge_stored,
+    mirror_promotion,
     notify_champion,
     notify_decision,
     promote_challenger,
@@ -37,6 +38,7 @@ def promote(
     promotion: PromotionSettings | None = None,
     store: StoreSettings = DEFAULTS.store,
     rollout: RolloutSettings = DEFAULTS.rollout,
+    tracking: TrackingSettings = DEFAULTS.tracking,
 ) -> Promotion:
     """Promote `version` if it passes its own gate, with any fields set in `promotion` overriding that gate.
 
@@ -51,6 +53,7 @@ def promote(
         promotion: Gate settings that override those of the version.
         store: Store of the version.
         rollout: How the version takes over from the champion. By force, it takes over at once.
+        tracking: Whether the champion is mirrored in MLflow's registry.
 
     Raises:
         FrozenError: The model is frozen.
@@ -70,6 +73,7 @@ def promote(
             raise GateError(f"{version} cannot become champion, even by force. {decision.broken} The champion is unchanged.")
         forced = force_promotion(ref, reason, decision, store)
         notify_champion(forced, store)
+        mirror_promotion(model_name, tracking, store)
         said = f"{version} is champion by force: {reason} The gate would have said: {verdict_answer(decision)}"
         return ended("Forced", said, forced, f"{model_name} {version}: forced")
     published = promote_challenger(ref, decision, settings, store, reason, rollout)
@@ -82,6 +86,7 @@ def promote(
         )
     notify_decision(ref, published.decision, store)
     start_rollout(published.promotion, store)
+    mirror_promotion(model_name, tracking, store)
     figures = headline_figures(published.decision)
     return ended("Promoted", verdict_answer(published.decision), published.promotion, f"{model_name} {version}: {figures}")
 

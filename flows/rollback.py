@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from prefect import flow
 
-from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
+from configs.settings import PromotionSettings, RetrainSettings, StoreSettings, TrackingSettings
 from flows.forms import with_form
 from infra.registry import Promotion
-from tasks.stages import notify_champion, publish_failure_artifact, return_to
+from tasks.stages import mirror_promotion, notify_champion, publish_failure_artifact, return_to
 from tasks.stages.endings import dated, ended, fails_with_a_sentence
 
 __all__ = ["rollback"]
@@ -24,6 +24,7 @@ def rollback(
     model_name: str = DEFAULTS.model_name,
     promotion: PromotionSettings = DEFAULTS.promotion,
     store: StoreSettings = DEFAULTS.store,
+    tracking: TrackingSettings = DEFAULTS.tracking,
 ) -> Promotion:
     """Return to an earlier champion.
 
@@ -33,9 +34,11 @@ def rollback(
         model_name: Name that the version is registered under.
         promotion: Gate settings. A version beyond their limits of time is returned to with a warning.
         store: Store of the version.
+        tracking: Whether the champion is mirrored in MLflow's registry.
     """
     entry = return_to(model_name, to, reason, promotion, store)
     notify_champion(entry, store)
+    mirror_promotion(model_name, tracking, store)
     said = f"{entry.version} is champion again, instead of {entry.previous or 'none'}: {entry.reason}"
     return ended("Rolled back", said, entry, f"{model_name} back to {entry.version}")
 

@@ -6,7 +6,7 @@ import time
 
 from prefect import flow
 
-from configs.settings import RetrainSettings, StoreSettings
+from configs.settings import RetrainSettings, StoreSettings, TrackingSettings
 from flows.challenge import ask_for_rollout
 from flows.forms import with_form
 from infra.registry import ModelRegistry, Promotion
@@ -14,7 +14,7 @@ from infra.storage import Store, open_store
 from serving.experiments import StoredOutcomes
 from serving.rollout import CONTROLS
 from tasks.rollout import Watch, rejected, sentence
-from tasks.stages import publish_failure_artifact
+from tasks.stages import mirror_promotion, publish_failure_artifact
 from tasks.stages.endings import begin_summary, dated, ended, fails_with_a_sentence
 from tasks.stages.rollouts import rollout_progress, show_rollout, take_step
 
@@ -31,7 +31,11 @@ def watch_of(store: Store, model_name: str) -> Watch:
 @with_form("model_name", "store.url")
 @flow(name="rollout", flow_run_name=dated("{model_name}"), on_failure=[publish_failure_artifact])
 @fails_with_a_sentence
-def rollout(model_name: str = DEFAULTS.model_name, store: StoreSettings = DEFAULTS.store) -> Promotion | None:
+def rollout(
+    model_name: str = DEFAULTS.model_name,
+    store: StoreSettings = DEFAULTS.store,
+    tracking: TrackingSettings = DEFAULTS.tracking,
+) -> Promotion | None:
     """Watch the rollout that is under way until it has ended.
 
     The log says what comes next, so a run that is started again, or beside another one, takes no step twice.
@@ -39,6 +43,7 @@ def rollout(model_name: str = DEFAULTS.model_name, store: StoreSettings = DEFAUL
     Args:
         model_name: Name that the versions are registered under.
         store: Store of the log.
+        tracking: Whether the champion is mirrored in MLflow's registry.
 
     Returns:
         The entry of the log that ended the rollout, or None if none was under way or a person is waited for.
@@ -73,6 +78,7 @@ def rollout(model_name: str = DEFAULTS.model_name, store: StoreSettings = DEFAUL
             standing = following
     last = ModelRegistry(place).newest(model_name)
     assert last is not None, "the log had an entry before"
+    mirror_promotion(model_name, tracking, store)
     name = "Returned" if last.kind in ("return", "rollback") else "Rolled out" if last.kind == "advance" else "Ended"
     return ended(name, f"{last.version} serves everybody: {last.reason}", last, f"{model_name} {last.version}: {name.lower()}")
 

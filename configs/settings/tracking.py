@@ -27,6 +27,9 @@ class TrackingSettings(Settings):
     mlflow_uri: str | None = None
     """Address of an MLflow server or store that gets each run too, such as https://mlflow.example.org or sqlite:////data/mlflow.db. Its
     password comes from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD. If empty, nothing is tracked there."""
+    mlflow_registry: bool = False
+    """Mirror the promoted versions in the model registry of the server at `mlflow_uri`, with the aliases `champion` and `previous`. The
+    store's promotion log alone decides what is served: an alias that is moved in MLflow changes nothing."""
     timeout_s: float = Field(default=15.0, gt=0)
     """Seconds that the tracker may take to finish after the end of a run. After that it is stopped, and tracking is off for the
     rest of the process."""

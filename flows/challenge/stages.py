@@ -29,6 +29,7 @@ from tasks.stages import (
     download_trained,
     evaluate_models,
     judge_challenger,
+    mirror_promotion,
     notify_decision,
     promote_challenger,
     publish_version,
@@ -196,6 +197,7 @@ def judge_and_promote(ranked: Ranked, dataset: DatasetRef, settings: RetrainSett
         notify_decision(version, decision, settings.store)
     if published.promotion is not None:
         start_rollout(published.promotion, settings.store)
+        mirror_promotion(settings.model_name, settings.tracking, settings.store)
     clock("record", record_runs, trained.candidates, evaluation, decision, version, settings)
     return GateOutcome(
         trained=trained,

@@ -46,6 +46,7 @@ NEEDED = (
     "prefect.settings",
     "redis",
 )
+PROJECT = "movielens-recsys"
 PACKAGES = ("prefect", "torch", "mamba-ssm", "recbole", "evidently")
 
 
@@ -125,7 +126,7 @@ def _slow(name: str, waited: float) -> Finding:
 
 
 def _versions() -> Finding:
-    named = [f"Python {platform.python_version()}", f"recsys {_version('movielens-recsys')}"]
+    named = [f"Python {platform.python_version()}", f"recsys {_version(PROJECT)}"]
     named += [f"{package} {_version(package)}" for package in PACKAGES]
     return Finding("versions", "ok", ", ".join(named))
 
@@ -143,7 +144,8 @@ def _store(settings: StoreSettings, model_name: str) -> Finding:
 
     quick = settings.model_copy(update={"timeout_s": PATIENCE_S, "attempts": 1})
     try:
-        current = ModelRegistry(open_store(quick)).champion(model_name)
+        registry = ModelRegistry(open_store(quick))
+        current = registry.champion(model_name)
     except RecsysError as error:
         return Finding("store", "broken", f"{settings.url}: {error}")
     said = (
@@ -156,13 +158,17 @@ def _store(settings: StoreSettings, model_name: str) -> Finding:
             return Finding(
                 "store", "broken", f"{said}, but {there} is not writable: change its permissions, or set another store.url"
             )
+    made_by = None if current is None else registry.manifest(model_name, current.version)["lineage"]["packages"].get(PROJECT)
+    if made_by is not None and _release(made_by) > _release(_version(PROJECT)):
+        newer = f"{said}, made by recsys {made_by}, which is newer than this machine's {_version(PROJECT)}. Update this machine"
+        return Finding("store", "broken", newer)
     return Finding("store", "ok", said)
 
 
 def _prefect() -> Finding:
     from prefect.settings import get_current_settings
 
-    from infra.prefect_server import left_over, server_version
+    from infra.prefect_server import left_over, server_version, set_up_by
 
     url = get_current_settings().api.url
     if url is None:
@@ -181,9 +187,14 @@ def _prefect() -> Finding:
     if found != own:
         said += f", newer than this machine's {own}. Update this machine too"
     try:
-        old = left_over()
+        old, theirs = left_over(), set_up_by()
     except Exception:  # the server answers, and that is what is asked here
-        old = []
+        old, theirs = [], None
+    ours = _version(PROJECT)
+    if theirs is not None and theirs != ours:
+        behind = _release(ours) < _release(theirs)
+        remedy = "Update this machine" if behind else "Run `recsys setup` when all workers have this release"
+        return Finding("Prefect", "broken", f"{said}; it was set up by recsys {theirs}, and this machine has {ours}. {remedy}")
     remedy = f"; no longer defined, and removed by `recsys setup --prune`: {', '.join(old)}" if old else ""
     return Finding("Prefect", "ok", f"{said}{remedy}")
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from flows.cli.options import say, table
 
 if TYPE_CHECKING:
+    from configs.settings import RetrainSettings
     from tasks.gate import Decision
     from tasks.outcome import Answers
 
-__all__ = ["print_answers", "print_decision"]
+__all__ = ["mirror_now", "print_answers", "print_decision"]
 
 
 def print_answers(decision: Decision, answers: Answers) -> None:
@@ -21,6 +23,15 @@ def print_answers(decision: Decision, answers: Answers) -> None:
     yes = {"promoted": "yes", "needs approval": "not yet"}.get(decision.outcome, "no")
     for question, answer in (("promoted", f"{yes}. {answers.verdict}"), ("data", answers.data), ("cost", answers.cost)):
         say(f"{question}: {shortened(answer)}")
+
+
+def mirror_now(settings: RetrainSettings) -> None:
+    """Mirror the champion in MLflow's registry if the settings ask for it. For commands that change the champion without a flow."""
+    if settings.tracking.mlflow_registry:
+        from infra.storage import open_store
+        from tasks.tracking import mirror_champion
+
+        mirror_champion(open_store(settings.store), settings.model_name, settings.tracking, logging.getLogger("recsys"))
 
 
 def print_decision(decision: Decision) -> None:

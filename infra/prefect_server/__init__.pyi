@@ -1,7 +1,7 @@
 from .alerts import CHAMPION_AGES, DRIFT_DETECTED, DRIFT_WITHOUT_DATA, NO_HEARTBEAT, RETRAINING_DUE, model_resource
 from .connection import make_ready, server_version
 from .environment import HEARTBEAT_S, EnvironmentSettings
-from .setup import left_over, set_up
+from .setup import left_over, set_up, set_up_by
 from .upkeep import ALIVE
 from .worker_logs import hearing_workers, send_records
 
@@ -21,4 +21,5 @@ __all__ = [
     "send_records",
     "server_version",
     "set_up",
+    "set_up_by",
 ]

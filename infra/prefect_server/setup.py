@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -37,9 +38,10 @@ from infra.progress import report
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-__all__ = ["left_over", "set_up"]
+__all__ = ["left_over", "set_up", "set_up_by"]
 
 ENVIRONMENT = "recsys_environment"
+PROJECT = "movielens-recsys"
 NO_STORE_KEYS = "left out: no store credentials are set for rented pods (AWS_TRAINER_CREDENTIALS)"
 NO_RESUMING = "left out: alerts.resume_crashed is off"
 SETUP, OTHER_STEPS = "setup", 5  # steps besides the deployments: checks, blocks, pools; automations, what is left over
@@ -103,6 +105,16 @@ def left_over() -> list[str]:
         return left_over_deployments(client, [(entry["entrypoint"], entry["name"]) for entry in entries])
 
 
+def set_up_by() -> str | None:
+    """Return the release of this project that set up the server at PREFECT_API_URL last, or None if that is not recorded."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        found = client.read_variable_by_name(ENVIRONMENT)
+    value = None if found is None else found.value
+    return value.get("release") if isinstance(value, dict) else None
+
+
 @contextmanager
 def _server() -> Iterator[SyncPrefectClient]:
     from prefect.client.orchestration import get_client
@@ -136,7 +148,11 @@ def _record_owner(client: SyncPrefectClient, settings: EnvironmentSettings) -> C
     """Record the owner of the server in a variable."""
     from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 
-    value = {"environment": settings.environment, "store": safe_settings(settings.retraining)["store"]["url"]}
+    value = {
+        "environment": settings.environment,
+        "store": safe_settings(settings.retraining)["store"]["url"],
+        "release": _release(),
+    }
     current = client.read_variable_by_name(ENVIRONMENT)
     if current is None:
         client.create_variable(VariableCreate(name=ENVIRONMENT, value=value, tags=["recsys"]))
@@ -145,6 +161,13 @@ def _record_owner(client: SyncPrefectClient, settings: EnvironmentSettings) -> C
         return Change("variable", ENVIRONMENT, "unchanged")
     client.update_variable(VariableUpdate(name=ENVIRONMENT, value=value, tags=["recsys"]))
     return Change("variable", ENVIRONMENT, "updated")
+
+
+def _release() -> str | None:
+    try:
+        return version(PROJECT)
+    except PackageNotFoundError:  # run from its folder, without being installed
+        return None
 
 
 def _definitions(settings: EnvironmentSettings) -> list[Definition]:

@@ -17,7 +17,7 @@ from configs.cores import available_cores
 __all__ = ["git_commit", "machine_facts"]
 
 PATIENCE_S = 120  # for git: on a busy machine, a record must not lack the commit
-PACKAGES = ("torch", "numpy", "pandas", "prefect", "recbole", "s5-pytorch", "pandera", "evidently")
+PACKAGES = ("movielens-recsys", "torch", "numpy", "pandas", "prefect", "recbole", "s5-pytorch", "pandera", "evidently")
 
 
 def machine_facts(replicas: int = 1, threads: int | None = None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from .gate import (
     stage_refit_model,
     stage_version,
 )
-from .notifications import notify_champion, notify_decision
+from .notifications import mirror_promotion, notify_champion, notify_decision
 from .remote_training import (
     RemoteTraining,
     Trained,
@@ -52,6 +52,7 @@ __all__ = [
     "judge_stored",
     "keep_training",
     "measure_drift",
+    "mirror_promotion",
     "notify_champion",
     "notify_decision",
     "page_lines",

@@ -27,7 +27,7 @@ from configs.settings import TrackingSettings
 from models.recommender import EpochReport
 from tasks.tracking.records import RunPlan, RunRecord, epoch_row
 
-__all__ = ["ServiceTracker", "start_mlflow", "start_wandb"]
+__all__ = ["ServiceTracker", "register_in_mlflow", "start_mlflow", "start_wandb"]
 
 Log = logging.Logger | logging.LoggerAdapter[Any]
 
@@ -74,8 +74,14 @@ class ServiceTracker:
             return
         if record is not None:
             self.summary(record)
-        self.send({"finish": 1 if record is None else 0})
+        self.close(1 if record is None else 0)
+
+    def close(self, status: int) -> None:
+        """Let the process finish with this status, and wait at most `timeout_s` for it."""
+        self.send({"finish": status})
         process, self._process = self._process, None
+        if process is None:
+            return
         try:
             _, complaint = process.communicate(self._unsent, timeout=self._settings.timeout_s)
             if process.returncode:
@@ -135,6 +141,15 @@ def start_mlflow(plan: RunPlan, settings: TrackingSettings, log: Log) -> Service
         "params": {**_flat(plan.settings), "seed": plan.seed, "protocol": plan.protocol},
     }
     return _start(MLFLOW, init, settings, log)
+
+
+def register_in_mlflow(given: Mapping[str, Any], settings: TrackingSettings, log: Log) -> None:
+    """Send what `writer.register` takes, and wait at most `timeout_s`. A failure is logged once; this function never raises."""
+    process = _start_writer(MLFLOW, settings, log)
+    if process is not None:
+        tracker = ServiceTracker(MLFLOW, settings, log, process)
+        tracker.send({"register": {**given, "uri": settings.mlflow_uri}})
+        tracker.close(0)
 
 
 def _flat(section: Mapping[str, Any], above: str = "") -> dict[str, Any]:

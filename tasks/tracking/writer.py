@@ -1,7 +1,7 @@
 """Program that writes one run to a tracking service, outside the process of the run. It reads JSON lines from stdin.
 
 `{"init": {...}}` comes first, then `{"epoch": {...}}` rows, `{"summary": {...}}`, and `{"finish": exit code}`. If the input ends
-without a finish, the run was killed. No module of the product is imported, and whatever a service's package does to a process affects
+without a finish, the run was killed. `{"register": {...}}` needs no run: it brings the registry of models up to date. No module of the product is imported, and whatever a service's package does to a process affects
 only this one.
 
     python -P writer.py wandb|mlflow TIMEOUT_S
@@ -38,6 +38,8 @@ def main(lines: TextIO, service: type[WandbRun] | type[MlflowRun], timeout_s: fl
             ((kind, value),) = json.loads(line).items()
             if kind == "init":
                 run = service(value)
+            elif kind == "register":
+                register(value)
             elif kind == "finish":
                 exit_code = value
                 break
@@ -146,6 +148,34 @@ class MlflowRun:
     def _text(cls, value: Any) -> str:
         text = value if isinstance(value, str) else json.dumps(value)
         return text if len(text) <= cls.MOST_TEXT else f"{text[: cls.MOST_TEXT]}..."
+
+
+def register(given: dict[str, Any]) -> None:
+    """Register versions in MLflow that it does not know yet, and move the aliases.
+
+    Args:
+        given: `uri`, the name of the `model`, and `aliases`: from each alias to its version (`version`, `source`, `tags`), or None if
+            nothing has that alias now.
+    """
+    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client, name = MlflowClient(tracking_uri=given["uri"], registry_uri=given["uri"]), given["model"]
+    try:
+        client.get_registered_model(name)
+    except MlflowException:
+        client.create_registered_model(name, description=given["description"])
+    for alias, version in given["aliases"].items():
+        if version is None:
+            client.delete_registered_model_alias(name, alias)
+            continue
+        found = client.search_model_versions(f"name='{name}' and tags.recsys_version = '{version['version']}'")
+        if found:
+            number = found[0].version
+        else:
+            number = client.create_model_version(name, version["source"], tags=version["tags"], await_creation_for=0).version
+        client.set_registered_model_alias(name, alias, number)
 
 
 SERVICES: dict[str, type[WandbRun] | type[MlflowRun]] = {"wandb": WandbRun, "mlflow": MlflowRun}

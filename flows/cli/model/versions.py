@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.options import Config, Dataset, Json, Set, as_given, needs_prefect, plain, say, settings_of, table, write_json
+from flows.cli.outcome import mirror_now
 from flows.cli.terminal import current_display
 from infra.progress import stage
 
@@ -164,7 +165,8 @@ def promote(
     from flows.promote import promote as flow
 
     with stage("promotion"):
-        entry = flow(version, settings.model_name, reason, force, settings.promotion, settings.store, settings.rollout)
+        sections = settings.promotion, settings.store, settings.rollout, settings.tracking
+        entry = flow(version, settings.model_name, reason, force, *sections)
     _announce(entry, json_file)
 
 
@@ -191,6 +193,7 @@ def rollback(
 
     with stage("rollback"):
         entry = roll_back(open_store(settings.store), settings.model_name, to, reason, settings.promotion)
+    mirror_now(settings)
     _announce(entry, json_file)
 
 

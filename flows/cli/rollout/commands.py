@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.options import Config, Json, Set, as_given, records_table, say, settings_of, write_json
+from flows.cli.outcome import mirror_now
 from infra.progress import stage
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def watch(config: Config = None, set_: Set = None, json_file: Json = None) -> No
                 continue
             if (last := watching.step(standing)) is not None:
                 _announce(last)
+                mirror_now(settings)
     write_json(json_file, None if last is None else _plain(last))
     if last is None:
         say(f"no rollout of {settings.model_name} is under way")
@@ -95,6 +97,7 @@ def advance(
     entry = advance_rollout(store, _newest(settings), reason=reason, now=datetime.now(UTC))
     write_json(json_file, _plain(entry))
     _announce(entry)
+    mirror_now(settings)
 
 
 @app.command()
@@ -119,6 +122,7 @@ def abort(
     entry = abort_rollout(open_store(settings.store), _newest(settings), reason=reason, now=datetime.now(UTC))
     write_json(json_file, _plain(entry))
     _announce(entry)
+    mirror_now(settings)
 
 
 def _watch(settings: RetrainSettings) -> Watch:

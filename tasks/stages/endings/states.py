@@ -5,7 +5,9 @@ The type of a state stays what it was, COMPLETED or FAILED, and programs go by i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
 from inspect import signature
@@ -13,14 +15,17 @@ from typing import Any, ParamSpec, TypeVar, cast, get_type_hints
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from configs.errors import RecsysError
+from configs.settings import StoreSettings
 from infra.pages import visible
 from infra.version_names import shortened
 from tasks.best_effort import attempt
+from tasks.lineage import Touched, follow, lineage_is_on
 
 __all__ = ["dated", "ended", "fails_with_a_sentence"]
 
@@ -63,18 +68,54 @@ def fails_with_a_sentence(run: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(run)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
+        if flow_run.id is None:  # not within a run
             return run(*args, **kwargs)
-        except RecsysError as error:
-            if flow_run.id is None:  # not within a run
-                raise
-            failed: Any = Failed(message=_message(str(error).strip().partition("\n")[0] or type(error).__name__), data=error)
-            return cast(T, failed)
+        with _followed(run, args, kwargs) as outcome:
+            try:
+                outcome.result = run(*args, **kwargs)
+                return cast(T, outcome.result)
+            except RecsysError as error:
+                outcome.failure = _message(str(error).strip().partition("\n")[0] or type(error).__name__)
+                failed: Any = Failed(message=outcome.failure, data=error)
+                return cast(T, failed)
 
     # Prefect builds the form of a flow from these, and would look up the names of types in this module.
     guarded.__annotations__ = get_type_hints(run, include_extras=True)
     vars(guarded)["__signature__"] = signature(run, eval_str=True)
     return guarded
+
+
+@dataclass
+class _Outcome:
+    """What became of a run: its result, or the state that holds it, or why it failed."""
+
+    result: Any = None
+    failure: str | None = None
+
+
+@contextmanager
+def _followed(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[_Outcome]:
+    """Send the lineage of this flow run, if the environment asks for it. The block fills in its outcome."""
+    outcome = _Outcome()
+    if not lineage_is_on():
+        yield outcome
+        return
+    from tasks.lineage import touched_by  # it imports what most flows do not need
+
+    bound = signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    parameters, flow, log = bound.arguments, str(flow_run.flow_name), get_run_logger()
+    settings = parameters.get("settings")
+    store, data, name = (parameters.get(key) or getattr(settings, key, None) for key in ("store", "data", "model_name"))
+    subject = getattr(data, "dataset_name", None) if flow == "etl" else name
+    place = store if isinstance(store, StoreSettings) else StoreSettings()
+    started = attempt("The lineage of the run", touched_by, log, flow, parameters) or Touched()
+    with follow(str(flow_run.id), ".".join(filter(None, (flow, subject))), place, started, log) as run:
+        yield outcome
+        run.failure = outcome.failure
+        if run.failure is None:
+            result = outcome.result.data if isinstance(outcome.result, State) else outcome.result
+            run.touched = attempt("The lineage of the run", touched_by, log, flow, parameters, result) or started
 
 
 def _message(text: str) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
@@ -74,8 +76,16 @@ def test_a_service_that_is_not_set_up_is_absent_and_not_broken(tmp_path: Path) -
 
 class _Prefect(BaseHTTPRequestHandler):
     version = "3.8.8"
+    release: str | None = None
 
     def do_GET(self) -> None:
+        if self.release is not None and self.path.endswith("/variables/name/recsys_environment"):
+            value = {"environment": "production", "store": "s3://films/production", "release": self.release}
+            variable = {"id": str(uuid4()), "name": "recsys_environment", "value": value, "tags": []}
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(variable).encode())
+            return
         known = 200 if self.path.endswith("/version") else 404
         self.send_response(known if self.headers.get("Authorization") else 401)
         self.end_headers()
@@ -122,6 +132,39 @@ def test_a_prefect_server_of_another_release_than_this_machine_is_told(
     server.shutdown()
     server.server_close()
     assert found.status == status and f"version {server_has}, {said}" in found.said
+
+
+@pytest.mark.parametrize(
+    ("set_up_by", "status", "said"),
+    [
+        ("0.2.0", "broken", "set up by recsys 0.2.0, and this machine has 0.1.0. Update this machine"),
+        ("0.0.9", "broken", "set up by recsys 0.0.9, and this machine has 0.1.0. Run `recsys setup`"),
+        ("0.1.0", "ok", "version 3.8.8"),
+    ],
+)
+def test_a_machine_of_another_release_than_the_one_that_set_the_server_up_is_told(
+    set_up_by: str, status: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Prefect, "release", set_up_by)
+    monkeypatch.setattr(doctor, "version", lambda package: "0.1.0" if package == "movielens-recsys" else "3.8.8")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Prefect)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with temporary_settings(
+        {PREFECT_API_URL: f"http://127.0.0.1:{server.server_port}/api", PREFECT_API_AUTH_STRING: "me:planted"}
+    ):
+        found = found_in(StoreSettings(url=f"file:{tmp_path}/store"))["Prefect"]
+    server.shutdown()
+    server.server_close()
+    assert found.status == status and said in found.said
+
+
+def test_a_champion_that_a_newer_release_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStore(tmp_path / "store")
+    ref = sealed(store, tmp_path / "model")
+    ModelRegistry(store).promote(ref.name, ref.version, expected=0, reason="better", now=NOW)
+    monkeypatch.setattr(doctor, "version", lambda package: "0.0.9")
+    found = found_in(StoreSettings(url=f"file:{tmp_path}/store"), model_name=ref.name)["store"]
+    assert found.status == "broken" and "newer than this machine's 0.0.9. Update this machine" in found.said
 
 
 def test_the_version_of_redis_is_shown_and_a_redis_that_is_gone_is_reported(tmp_path: Path) -> None:
