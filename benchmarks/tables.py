@@ -227,6 +227,7 @@ TABLES: dict[str, Table] = {
     "search-further": Table(
         "search_further.json", "python -m benchmarks.ranking.search", rendered_by("benchmarks.ranking.search")
     ),
+    "peers-temporal": Table("peers_temporal.json", "python -m benchmarks.ranking.peers", rendered_by("benchmarks.ranking.peers")),
     "cost": Table("cost.json", "python -m benchmarks.ranking.cost", rendered_by("benchmarks.ranking.cost")),
     "peers": Table("peers.json", "python -m benchmarks.ranking.peers", rendered_by("benchmarks.ranking.peers")),
     "speed": Table("speed.json", "python -m benchmarks.training.speed", speed),

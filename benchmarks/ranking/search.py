@@ -237,7 +237,7 @@ def main() -> None:
             process.start()
         while any(process.is_alive() for process in started):
             started[0].join(POLL_S)
-            studies = {worker.name: _study(worker, len(work)) for worker in work if worker.number == 0}
+            studies = {worker.name: study_of(worker, len(work)) for worker in work if worker.number == 0}
             result = {**said, "studies": studies}
             write_result(given.out, result)
     print(render(json.loads(given.out.read_text(encoding="utf-8"))))
@@ -249,7 +249,6 @@ def render(result: Result) -> str:
     rows = []
     for name, study in result["studies"].items():
         trials = study["trials"]
-        done = [trial["value"] for trial in trials if trial["state"] == "complete"]
         best = next((trial for trial in trials if trial["number"] == study["best"]), None)
         if best is None:
             continue
@@ -257,7 +256,7 @@ def render(result: Result) -> str:
             [
                 "SS4Rec, further" if name == FURTHER else spec_of(name).label,
                 f"{best['value']:.4f}",
-                f"{statistics.median(done):.4f}",
+                f"{statistics.median(trial['value'] for trial in trials):.4f}",
                 str(len(trials)),
                 str(sum(trial["state"] == "pruned" for trial in trials)),
                 f"{study['gpu_seconds']:.0f}",
@@ -294,15 +293,16 @@ def _search(worker: Worker) -> None:
     )
 
 
-def _study(worker: Worker, at_once: int) -> dict[str, Any]:
+def study_of(worker: Worker, at_once: int) -> dict[str, Any]:
     """Return the finished trials of a kind. `gpu_seconds` are their seconds divided by the number of trainings at once."""
-    trials = [trial for trial in worker.study.trials if trial.state.is_finished()]
-    done = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
     rows = [
-        {"number": t.number, "state": t.state.name.lower(), "value": t.value, "params": t.params, **_length(t)} for t in trials
+        {"number": t.number, "state": t.state.name.lower(), "value": _reached(t), "params": t.params, **_length(t)}
+        for t in worker.study.trials
+        if t.state.is_finished()
     ]
     return {
-        "best": max(done, key=lambda trial: trial.value or 0.0).number if done else None,
+        "fixed": worker.fixed,
+        "best": max(rows, key=lambda row: row["value"])["number"] if rows else None,
         "gpu_seconds": round(sum(row["seconds"] for row in rows) / at_once, 1),
         "trials": rows,
     }
