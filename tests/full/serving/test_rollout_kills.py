@@ -26,7 +26,7 @@ from tests.doubles.live_prefect import wait_until
 from tests.full.serving.fleet import Fleet, fleet
 from tests.serving.versions import NAME, draw, publish
 
-pytestmark = pytest.mark.full
+pytestmark = [pytest.mark.full, pytest.mark.nightly]  # each stage settles first, so it takes minutes
 REPLICAS = ("api-1", "api-2")
 USERS = range(120)
 STAGES = (0.25, 0.5, 1.0)
