@@ -27,6 +27,10 @@ VERDICTS = {
     "stable": "good",
     "held": "bad",
     "promoted": "good",
+    "✗ failed": "bad",
+    "✓ better": "good",
+    "✗ worse": "bad",
+    "✗ not to be believed": "bad",
 }
 """The look of a cell that ends with these words; the first that fits counts."""
 STYLE = (

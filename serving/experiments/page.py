@@ -15,6 +15,7 @@ __all__ = ["arm_rows", "check_rows", "course_svg", "render_estimate", "render_ht
 
 TEMPLATE = "serving/experiments/templates/experiment.html"
 ESTIMATE = "serving/experiments/templates/estimate.html"
+SIGNS = {"better": "✓", "worse": "✗", "not shown": "○", "too early": "…", "not to be believed": "✗"}
 
 
 def render_html(report: ExperimentReport) -> bytes:
@@ -24,6 +25,7 @@ def render_html(report: ExperimentReport) -> bytes:
         TEMPLATE,
         report=report,
         checks=check_rows(report),
+        marks=["passed" if check.passed else "failed" for check in report.checks],
         arms=arm_rows(report),
         versus=versus_rows(report),
         shadow=_shadow_rows(report),
@@ -45,9 +47,9 @@ def check_rows(report: ExperimentReport) -> list[dict[str, str]]:
     return [
         {
             "check": check.name,
+            "verdict": "✓ passed" if check.passed else "✗ failed",
             "found": "" if check.figure is None else f"{check.figure:.4g}",
             "must be": check.bound,
-            "": "passed" if check.passed else "failed",
             "in words": check.detail,
         }
         for check in report.checks
@@ -91,14 +93,14 @@ def _shadow_rows(report: ExperimentReport) -> list[dict[str, str]]:
 def _versus_row(each: Versus, level: str) -> dict[str, str]:
     found = each.comparison
     if found is None:
-        return {"arm": each.arm, "verdict": each.verdict}
+        return {"arm": each.arm, "verdict": _signed(each.verdict)}
     looked = found.low > float("-inf")
     lift = "" if found.lift is None else f"{found.lift:+.1%}"
     if found.lift_low is not None and found.lift_high is not None:
         lift += f" ({found.lift_low:+.1%} to {found.lift_high:+.1%})"
     return {
         "arm": each.arm,
-        "verdict": each.verdict,
+        "verdict": _signed(each.verdict),
         "difference per user": f"{found.difference:+.4f}",
         "interval, whenever you look": f"{found.low:+.4f} to {found.high:+.4f}" if looked else "not yet",
         "lift": lift,
@@ -136,6 +138,10 @@ def _draw(axes: Axes, each: Versus, control: str) -> None:
     axes.set(xlabel="users with a completed horizon", ylabel="per user", ylim=(low - margin, high + margin))
     axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=3)
     tidy(axes, f"{each.arm} - {control}")
+
+
+def _signed(verdict: str) -> str:
+    return f"{SIGNS[verdict]} {verdict}"
 
 
 def _headline(report: ExperimentReport) -> str:
