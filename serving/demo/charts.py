@@ -118,6 +118,7 @@ def differences(rows: Sequence[dict[str, Any]]) -> Layers:
 
 def champions(rows: Sequence[dict[str, Any]]) -> alt.Chart:
     """Plot which version was the champion when: rows of version, start, end (datetimes), kind, reason."""
+    kinds = [kind for kind in ENTRIES if any(row["kind"] == kind for row in rows)]  # a legend of all is wider than a phone
     chart: alt.Chart = (
         alt.Chart(pd.DataFrame(rows))
         .mark_bar(height=18, cornerRadius=4)
@@ -128,8 +129,8 @@ def champions(rows: Sequence[dict[str, Any]]) -> alt.Chart:
             color=alt.Color(
                 "kind:N",
                 title="entry of the log",
-                legend=alt.Legend(orient="bottom"),
-                scale=alt.Scale(domain=[*ENTRIES], range=[*ENTRIES.values()]),
+                legend=alt.Legend(orient="bottom", columns=3),
+                scale=alt.Scale(domain=kinds, range=[ENTRIES[kind] for kind in kinds]),
             ),
             tooltip=["version:N", "start:T", "end:T", "kind:N", "reason:N"],
         )

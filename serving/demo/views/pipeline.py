@@ -7,10 +7,10 @@ from typing import Any
 
 import streamlit as st
 
-from infra.pages import escaped
+from infra.pages import code_span, escaped
 from infra.registry import ModelRef
 from infra.version_names import shortened
-from serving.demo import Context, charts, link_to_reports, plain_table
+from serving.demo import Context, charts, link_to_reports, plain_table, when
 
 __all__ = ["show"]
 
@@ -74,7 +74,7 @@ def show(context: Context) -> None:
     st.subheader("Promotion log")
     plain_table(
         [
-            {"number": e.number, "when": e.when, "kind": e.kind, "version": e.version, "before": e.previous, "who": e.who, "reason": e.reason}
+            {"number": e.number, "when (UTC)": when(int(datetime.fromisoformat(e.when).timestamp())), "kind": e.kind, "version": e.version, "before": e.previous, "who": e.who, "reason": e.reason}
             for e in reversed(entries)
         ]
     )  # fmt: skip
@@ -98,6 +98,12 @@ def _intervals(context: Context, ref: ModelRef, metric: str) -> list[dict[str, A
     ]
 
 
+def _with_commands(text: str) -> str:
+    """Return a sentence as Markdown, with the commands between backticks as code."""
+    parts = shortened(text).split("`")
+    return "".join(code_span(part) if place % 2 else escaped(part) for place, part in enumerate(parts))
+
+
 def _decision(context: Context, refs: list[ModelRef]) -> None:
     st.subheader("The gate's verdict")
     labels = {context.label(ref): ref for ref in refs}
@@ -105,9 +111,9 @@ def _decision(context: Context, refs: list[ModelRef]) -> None:
     decision = context.view.json_of(ref, "decision.json") or {}
     outcome = decision.get("outcome", "none")
     say = {"promoted": st.success, "held": st.error}.get(outcome, st.warning)
-    say(f"**{escaped(outcome.capitalize())}.** {escaped(shortened(' '.join(decision.get('reasons', []))))}")
+    say(f"**{escaped(outcome.capitalize())}.** {_with_commands(' '.join(decision.get('reasons', [])))}")
     for warning in decision.get("warnings", []):  # an earlier version stored none
-        st.warning(escaped(shortened(warning)))
+        st.warning(_with_commands(warning))
     rules = decision.get("rules", [])
     if rules:
         plain_table(

@@ -171,6 +171,7 @@ def test_the_pipeline_shows_versions_decisions_and_the_log(
     assert short_version(world.first.version) in shown and "the first" in shown and "better" in shown
     assert [metric.value for metric in app.metric][1:] == ["2", "2", "0"]
     assert len(charts(app)) == 2
+    assert "`recsys model promote VERSION`" in app.warning[0].value, "a command is code"
     app.segmented_control[0].set_value("HR@10").run()
     assert not app.exception and len(charts(app)) == 2
     for option in app.selectbox(key="decided").options:
