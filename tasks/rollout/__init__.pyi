@@ -1,7 +1,7 @@
 from .comparison import CHECKS, Check, Evidence, compare_versions
-from .deciding import Move, Standing, decide, rejected
+from .deciding import Move, Standing, Worker, decide, rejected
 from .notices import rollout_notice
-from .page import check_rows, render_html, render_markdown, sentence
+from .page import check_rows, render_html, render_markdown, sentence, worker_rows
 from .watching import Watch, page_key
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Move",
     "Standing",
     "Watch",
+    "Worker",
     "check_rows",
     "compare_versions",
     "decide",
@@ -20,4 +21,5 @@ __all__ = [
     "render_markdown",
     "rollout_notice",
     "sentence",
+    "worker_rows",
 ]

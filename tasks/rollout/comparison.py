@@ -46,13 +46,14 @@ class Evidence:
     agreements: dict[int, Agreement] = field(default_factory=dict)
     requests: list[int] = field(default_factory=lambda: [0, 0])  # of users of the old version, and of the new one
     refused: dict[str, str] = field(default_factory=dict)  # worker -> why it does not serve the new version
-    workers: set[str] = field(default_factory=set)
+    workers: dict[str, tuple[int, int]] = field(default_factory=dict)  # the same requests, of each worker
     outcomes: dict[int, int] | None = None  # user -> time of an outcome; None if nobody reports any
 
     def add(self, measured: Iterable[Measured]) -> None:
         """Take in what workers measured."""
         for each in measured:
-            self.workers.add(each.worker)
+            old, new = self.workers.get(each.worker, (0, 0))
+            self.workers[each.worker] = (old + each.requests[0], new + each.requests[1])
             self.requests = [before + more for before, more in zip(self.requests, each.requests, strict=True)]
             for kind, events in each.events.items():
                 _first(self.events.setdefault(kind, {}), events)

@@ -12,10 +12,19 @@ from configs.settings import RolloutSettings
 from infra.registry import Promotion, Rollout
 from tasks.rollout.comparison import Check, Evidence
 
-__all__ = ["Move", "Standing", "decide", "rejected"]
+__all__ = ["Move", "Standing", "Worker", "decide", "rejected"]
 
 Move = Literal["wait", "advance", "ask", "return"]
 """`ask`: a person must approve the last stage."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker that has measured something in the stage."""
+
+    name: str
+    requests: tuple[int, int]  # of users of the old version, and of the new one
+    refused: str  # why it does not serve the new version; empty if it does, or if nobody asked for it yet
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Standing:
     settings: RolloutSettings
     checks: list[Check]
     requests: tuple[int, int]  # of users of the old version, and of the new one, in this stage
-    workers: int  # that have measured something
+    workers: list[Worker]  # by name
     move: Move
     why: str
     now: int  # UTC seconds
@@ -64,7 +73,8 @@ def decide(entry: Promotion, rollout: Rollout, evidence: Evidence, checks: list[
     settings = RolloutSettings.model_validate(rollout.settings)
     move, why = _next(entry, rollout, evidence, checks, settings, now)
     requests = (evidence.requests[0], evidence.requests[1])
-    return Standing(entry, rollout, settings, checks, requests, len(evidence.workers), move, why, now)
+    workers = [Worker(name, asked, evidence.refused.get(name, "")) for name, asked in sorted(evidence.workers.items())]
+    return Standing(entry, rollout, settings, checks, requests, workers, move, why, now)
 
 
 def _next(

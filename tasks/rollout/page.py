@@ -8,7 +8,7 @@ from infra.version_names import short_version
 from tasks.rollout.comparison import Check
 from tasks.rollout.deciding import Standing
 
-__all__ = ["check_rows", "render_html", "render_markdown", "sentence"]
+__all__ = ["check_rows", "render_html", "render_markdown", "sentence", "worker_rows"]
 
 TEMPLATE = "tasks/rollout/templates/rollout.html"
 VERDICTS = {"worse": "✗ worse", "not worse": "✓ not worse", "not known": "\N{EN DASH} not known"}
@@ -41,6 +41,23 @@ def check_rows(checks: list[Check]) -> list[dict[str, str]]:
     ]
 
 
+def worker_rows(standing: Standing) -> list[dict[str, str]]:
+    """Return the rows of the table of workers."""
+    return [
+        {
+            "worker": each.name,
+            "new version": f"✗ refused: {each.refused}"
+            if each.refused
+            else "✓ serves it"
+            if each.requests[1]
+            else "… not asked yet",
+            "requests, old": f"{each.requests[0]:,}",
+            "requests, new": f"{each.requests[1]:,}",
+        }
+        for each in standing.workers
+    ]
+
+
 def render_markdown(standing: Standing) -> str:
     """Render the standing as Markdown, for the run in the Prefect UI."""
     rows = check_rows(standing.checks)
@@ -51,6 +68,8 @@ def render_markdown(standing: Standing) -> str:
     ]
     if rows:
         lines.append(markdown_table([*rows[0]], [[escaped(cell) for cell in row.values()] for row in rows]))
+    if refused := [each for each in standing.workers if each.refused]:
+        lines.append("\n".join(f"- {escaped(f'{each.name} does not serve the new version: {each.refused}')}" for each in refused))
     if standing.unknown:
         lines.append(f"Not known: {escaped('; '.join(standing.unknown))}.")
     lines.append(f"`recsys rollout abort{model_option(standing.entry.name)}` returns to the old version at once.")
@@ -69,12 +88,13 @@ def render_html(standing: Standing) -> bytes:
         measured=_measured(standing),
         checks=zip(check_rows(standing.checks), (MARKS[check.verdict] for check in standing.checks), strict=True),
         unknown=standing.unknown,
+        workers=worker_rows(standing),
     ).encode()
 
 
 def _measured(standing: Standing) -> str:
     old, new = standing.requests
-    return f"{count(standing.workers, 'worker')} measured {old:,} requests of users of the old version and {new:,} of users of the new one."
+    return f"{count(len(standing.workers), 'worker')} measured {old:,} requests of users of the old version and {new:,} of users of the new one."
 
 
 def _figure(check: Check, value: float | None) -> str:

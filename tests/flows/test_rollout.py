@@ -67,6 +67,10 @@ def test_the_commands_show_advance_and_abort_a_rollout_without_prefect(
     shown = said("status")
     found: Any = json.loads(out.read_text())
     assert "stage 1 of 3" in shown and found["rollout"]["stage"] == 0 and len(found["checks"]) == 7
+    assert "no worker has measured anything in this stage yet" in shown and found["workers"] == []
+    write_measured(store, NAME, 2, Measured("host-1", requests=[10, 0], refused="The package torch is missing."), 1)
+    shown = said("status")
+    assert "host-1" in shown and "✗ refused" in shown and json.loads(out.read_text())["workers"][0]["name"] == "host-1"
     assert "serves 25% of the users" in said("advance", "--reason", "looks good")
     assert "serves everybody" in said("abort", "--reason", "complaints") and json.loads(out.read_text())["kind"] == "return"
     assert "no rollout of ranker is under way" in said("status")

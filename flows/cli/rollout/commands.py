@@ -25,7 +25,7 @@ app = typer.Typer(
 
 @app.command()
 def status(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
-    """Show how far the rollout is, and how both versions compare.
+    """Show how far the rollout is, how both versions compare, and whether each worker serves the new one.
 
     Nothing is changed.
 
@@ -147,13 +147,17 @@ def _newest(settings: RetrainSettings) -> Promotion:
 
 
 def _show(standing: Standing) -> None:
-    from tasks.rollout import check_rows, sentence
+    from tasks.rollout import check_rows, sentence, worker_rows
 
     say(as_given(sentence(standing)))
     say(
         f"{standing.requests[0]:,} requests of users of the old version and {standing.requests[1]:,} of the new one were measured"
     )
     records_table(check_rows(standing.checks))
+    if standing.workers:
+        records_table(worker_rows(standing))
+    else:
+        say("no worker has measured anything in this stage yet; are the servers up?")
 
 
 def _announce(entry: Promotion) -> None:

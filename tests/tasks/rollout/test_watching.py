@@ -14,7 +14,7 @@ from infra.measurements import Event, FirstAnswer, Measured, measured_keys, writ
 from infra.pages import is_page
 from infra.registry import ModelRegistry, Promotion, begin_rollout, freeze, thaw
 from infra.storage.local import LocalStore
-from tasks.rollout import Standing, Watch, page_key, rejected, render_markdown, rollout_notice, sentence
+from tasks.rollout import Standing, Watch, page_key, rejected, render_html, render_markdown, rollout_notice, sentence, worker_rows
 from tests.tasks.stored import NAME, NOW, sealed
 
 START = int(NOW.timestamp())
@@ -53,8 +53,8 @@ class Rolling:
     def kinds(self) -> list[str]:
         return [entry.kind for entry in ModelRegistry(self.store).history(NAME)]
 
-    def report(self, entry: int, number: int = 1, **found: Any) -> None:
-        write_measured(self.store, NAME, entry, Measured("host-1", **found), number)
+    def report(self, entry: int, number: int = 1, *, worker: str = "host-1", **found: Any) -> None:
+        write_measured(self.store, NAME, entry, Measured(worker, **found), number)
 
 
 @pytest.fixture
@@ -140,6 +140,25 @@ def test_a_server_that_cannot_serve_the_new_version_returns_it_at_the_end_of_the
     assert rolling.standing(120).move == "wait", "it may work in a moment"
     entry = rolling.step(540)
     assert entry is not None and entry.kind == "return" and "The package torch is missing." in entry.reason
+
+
+def test_each_worker_is_named_with_what_it_answered_and_why_it_does_not_serve_the_new_version(rolling: Rolling) -> None:
+    assert rolling.standing(60).workers == []
+    rolling.report(2, worker="b", requests=[1000, 50])
+    rolling.report(2, 2, worker="b", requests=[200, 10])
+    rolling.report(2, 3, worker="a", requests=[40, 0], refused="The package torch is missing.")
+    rolling.report(2, 4, worker="c", requests=[3, 0])
+    standing = rolling.standing(60)
+    assert [list(row.values()) for row in worker_rows(standing)] == [
+        ["a", "✗ refused: The package torch is missing.", "40", "0"],
+        ["b", "✓ serves it", "1,200", "60"],
+        ["c", "… not asked yet", "3", "0"],
+    ]
+    assert "- a does not serve the new version: The package torch is missing" in render_markdown(standing)
+    page = render_html(standing).decode()
+    assert "Every worker" in page and "✗ refused: The package torch is missing." in page
+    rolling.report(2, 5, worker="a", requests=[10, 2])
+    assert [each.refused for each in rolling.standing(1).workers] == ["", "", ""], "it has loaded the version by now"
 
 
 def test_a_frozen_rollout_waits_and_goes_on_when_thawed_and_a_worse_one_returns_all_the_same(rolling: Rolling) -> None:
