@@ -6,7 +6,7 @@ from prefect import flow
 
 from configs.errors import ReplayError
 from configs.studies import ReplaySettings
-from flows.challenge import Clock, judge_and_promote, parent_of, train_and_evaluate
+from flows.challenge import Clock, beginning_of, judge_and_promote, train_and_evaluate
 from flows.etl import etl
 from flows.forms import with_form
 from flows.monitor import monitor
@@ -98,9 +98,9 @@ def retrain_policies(plan: ReplayPlan, part: Slice, record: SliceRecord, due: di
         kept = promoted_before(plan, part, record, policy, why, settings)
         if kept is None:
             own, its = Clock(), run_settings(plan, settings, policy)
-            parent = parent_of(dataset, its, own)
-            if parent is not None:
-                ranked = train_and_evaluate(dataset, its, own, parent)
+            beginning = beginning_of(dataset, its, own)
+            if beginning.parent is not None:
+                ranked = train_and_evaluate(dataset, its, own, beginning)
             else:
                 ranked = scratch = scratch or train_and_evaluate(dataset, run, shared)
                 own.seconds |= shared.seconds

@@ -8,7 +8,7 @@ from prefect import flow
 
 from configs.errors import TrainingError
 from configs.settings import RetrainSettings
-from flows.challenge import Clock, evaluate_candidates, parent_of, register_unjudged, train_inline
+from flows.challenge import Clock, beginning_of, evaluate_candidates, register_unjudged, train_inline
 from flows.forms import with_form
 from infra.leases import leased
 from infra.locks import run_lock
@@ -83,7 +83,8 @@ def train(
             elif hand_over:
                 upload_trained(train_inline(chosen, settings, clock, parent).candidates, settings)
             else:
-                trained = train_inline(chosen, settings, clock, parent_of(chosen, settings, clock))
+                beginning = beginning_of(chosen, settings, clock)
+                trained = train_inline(chosen, settings, clock, beginning.parent).began(beginning)
                 version = register_unjudged(evaluate_candidates(trained, chosen, settings, clock), settings, clock)
         clear_checkpoints(settings)
     if version is None:

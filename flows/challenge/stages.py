@@ -42,21 +42,22 @@ from tasks.stages import (
     train_model,
 )
 from tasks.stages.rollouts import start_rollout
-from tasks.training import Origin, clear_checkpoints
+from tasks.training import Beginning, Origin, clear_checkpoints
 
 __all__ = [
     "Clock",
     "GateOutcome",
     "Ranked",
+    "beginning_of",
     "evaluate_candidates",
     "judge_and_promote",
-    "parent_of",
     "register_unjudged",
     "train_and_evaluate",
     "train_and_gate",
     "train_inline",
 ]
 
+FROM_SCRATCH = Beginning(None, "")
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -136,18 +137,20 @@ def train_and_gate(dataset: DatasetRef, settings: RetrainSettings, clock: Clock)
     """
     with leased(open_store(settings.store), f"a training of {settings.model_name}", [dataset.prefix]):
         clock("check", check_gate, dataset, settings)
-        ranked = train_and_evaluate(dataset, settings, clock, parent_of(dataset, settings, clock))
+        ranked = train_and_evaluate(dataset, settings, clock, beginning_of(dataset, settings, clock))
         outcome = judge_and_promote(ranked, dataset, settings, clock)
     clear_checkpoints(settings)
     return outcome
 
 
-def parent_of(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> str | None:
-    """Return the version whose weights the challenger begins with, or None if it is trained from scratch."""
-    return clock("begin", choose_parent, dataset, settings) if settings.training.warm_start else None
+def beginning_of(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Beginning:
+    """Return how the challenger's training begins. No reason is given where warm starts are off."""
+    return clock("begin", choose_parent, dataset, settings) if settings.training.warm_start else FROM_SCRATCH
 
 
-def train_and_evaluate(dataset: DatasetRef, settings: RetrainSettings, clock: Clock, parent: str | None = None) -> Ranked:
+def train_and_evaluate(
+    dataset: DatasetRef, settings: RetrainSettings, clock: Clock, beginning: Beginning = FROM_SCRATCH
+) -> Ranked:
     """Train the models of a run, in this run or by a deployment as configured, and evaluate them.
 
     Their checkpoints are kept until `clear_checkpoints` is called.
@@ -156,11 +159,11 @@ def train_and_evaluate(dataset: DatasetRef, settings: RetrainSettings, clock: Cl
         dataset: Dataset version to train on.
         settings: Settings of the run.
         clock: Records the durations of the stages.
-        parent: Version whose weights the challenger begins with. None: it is trained from scratch.
+        beginning: How the challenger's training begins.
     """
     remote = settings.training.where == "deployment"
-    trained = (_train_remotely if remote else train_inline)(dataset, settings, clock, parent)
-    return evaluate_candidates(trained, dataset, settings, clock)
+    trained = (_train_remotely if remote else train_inline)(dataset, settings, clock, beginning.parent)
+    return evaluate_candidates(trained.began(beginning), dataset, settings, clock)
 
 
 def train_inline(dataset: DatasetRef, settings: RetrainSettings, clock: Clock, parent: str | None = None) -> Trained:

@@ -167,7 +167,8 @@ def began_note(began: Began) -> str:
     """Say with which weights the challenger's training began, what it learnt, and what that cost beside a training of the other kind."""
     warm, other = began.warm, began.other
     if warm is None:
-        said, named = f"It was trained from scratch, which took {duration(began.seconds)}.", "warm start"
+        took = f"That took {duration(began.seconds)}."
+        said, named = f"It was trained from scratch{f', because {began.why}' if began.why else ''}. {took}", "warm start"
     else:
         said = (
             f"It began warm, with the weights of {warm.parent}, {count(warm.generation, 'warm start')} after a training from scratch. It "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -33,6 +33,7 @@ from tasks.stages.model_artifacts import publish_training_artifact
 from tasks.stages.task_options import NETWORK
 from tasks.stages.training import follow_training
 from tasks.training import (
+    Beginning,
     Candidate,
     Machine,
     Origin,
@@ -72,6 +73,16 @@ class Trained:
     def challenger(self) -> Candidate:
         """The candidate that becomes a version."""
         return challenger_of(self.candidates)
+
+    def began(self, beginning: Beginning) -> Trained:
+        """Return the same, with the reason in the challenger's record if it was trained from scratch although warm starts are on."""
+        *others, challenger = self.candidates
+        if challenger.warm is not None:
+            return self
+        why = beginning.why
+        if beginning.parent is not None:
+            why = f"it could not take over the weights of {beginning.parent}: its kind allows no warm start, or its shape is another one"
+        return replace(self, candidates=[*others, replace(challenger, from_scratch=why)])
 
 
 @task(name="hand over", **NETWORK)

@@ -24,7 +24,7 @@ from tasks.stages.artifacts import happened, live_progress
 from tasks.stages.model_artifacts import publish_metrics_artifact
 from tasks.stages.task_options import NETWORK
 from tasks.tracking import RunPlan, abandon_tracking, candidate_plan, candidate_record, resume_tracking, start_tracking
-from tasks.training import Candidate, challenger_of, choose_beginning, train_candidate
+from tasks.training import Beginning, Candidate, challenger_of, choose_beginning, train_candidate
 
 __all__ = [
     "Evaluated",
@@ -80,13 +80,13 @@ def train_model(dataset: DatasetRef, kind: str, settings: RetrainSettings, paren
 
 
 @task(name="choose the beginning", **NETWORK)
-def choose_parent(dataset: DatasetRef, settings: RetrainSettings) -> str | None:
-    """Return the version whose weights the challenger begins with, or None if it is trained from scratch. The log says why."""
+def choose_parent(dataset: DatasetRef, settings: RetrainSettings) -> Beginning:
+    """Return how the challenger's training begins, and why. The log says it, too."""
     chosen = choose_beginning(open_store(settings.store), dataset, settings)
     began = "from scratch" if chosen.parent is None else f"with {chosen.parent}"
     get_run_logger().info("the challenger begins %s: %s", began, chosen.why)
     happened(f"begin {began}: {chosen.why}")
-    return chosen.parent
+    return chosen
 
 
 @task(name="refit", task_run_name="refit {kind}", **NETWORK)

@@ -79,6 +79,7 @@ class Began:
     warm: Warm | None  # None: from scratch
     seconds: float
     other: Earlier | None = field(default=None)
+    why: str = ""  # it was from scratch, as a clause; empty for a warm start, and where a record does not say
 
 
 def next_start(place: TrainingPlaceSettings, past: Past, at: int) -> Start:
@@ -120,7 +121,7 @@ def past_of(store: Store, model_name: str, before: str | None = None) -> Past:
             continue
         if training is None:
             continue
-        warm, seconds = training
+        warm, seconds, _ = training
         if warm is not None and False not in newest:
             warm_starts += 1
         if (warm is not None) not in newest:
@@ -168,9 +169,9 @@ def began_of_version(store: Store, version: ModelRef | StagedVersion, kind: str,
     found = _training(store, version, kind)
     if found is None or (found[0] is None and not place.warm_start):
         return None
-    warm, seconds = found
+    warm, seconds, why = found
     past = past_of(store, version.name, before=version.version)
-    return Began(warm, seconds, past.warm if warm is None else past.scratch)
+    return Began(warm, seconds, past.warm if warm is None else past.scratch, why)
 
 
 def reach_of(dataset: DatasetRef) -> int:
@@ -178,14 +179,14 @@ def reach_of(dataset: DatasetRef) -> int:
     return dataset.last if dataset.horizon is None else dataset.horizon
 
 
-def _training(store: Store, version: ModelRef | StagedVersion, kind: str) -> tuple[Warm | None, float] | None:
-    """Return how warm a version's training was, and its seconds, or None if the version has no record of it."""
+def _training(store: Store, version: ModelRef | StagedVersion, kind: str) -> tuple[Warm | None, float, str] | None:
+    """Return how warm a version's training was, its seconds, and why it was from scratch, or None if the version has no record of it."""
     run = _record(store, version, kind)
     if run is None:
         return None
     try:
         found = run.get("warm")
-        return None if found is None else Warm(**found), float(run["seconds"])
+        return None if found is None else Warm(**found), float(run["seconds"]), str(run.get("from_scratch", ""))
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(version, error) from error
 

@@ -50,6 +50,7 @@ class Candidate:
     threads: int | None = None  # of each; None in a record of an earlier version
     collapsed: str = ""  # one sentence if its training never learnt more than popularity
     warm: Warm | None = None  # how warm its training was; None: from scratch
+    from_scratch: str = ""  # why, as a clause, although warm starts are on; empty if they are off, or the training was warm
     events: int = 0  # learnt in each epoch; 0 in a record of an earlier version
 
     def to_dict(self) -> dict[str, Any]:

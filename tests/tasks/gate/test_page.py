@@ -94,7 +94,11 @@ def test_the_page_and_the_summary_say_how_the_training_began_and_what_both_kinds
             "learnt 1,200 of 9,000 events: those of 40 users with new events, and of 8",
         ),
         (Began(warm, 14.0, Earlier("v0", 0, 130.0, 0.4)), "The last training from scratch (v0) took 2.2 min and cost $0.40."),
-        (Began(None, 130.0, Earlier("v1", 0, 14.0, None)), "It was trained from scratch, which took 2.2 min."),
+        (Began(None, 130.0, Earlier("v1", 0, 14.0, None)), "It was trained from scratch. That took 2.2 min."),
+        (
+            Began(None, 130.0, why="one of 5 trainings is from scratch (training.full_every)"),
+            "It was trained from scratch, because one of 5 trainings is from scratch (training.full_every). That took 2.2 min.",
+        ),
         (Began(None, 130.0, Earlier("v1", 0, 14.0, None)), "The last warm start (v1) took 14.0 s."),
         (Began(None, 130.0), "There was no warm start before it."),
     ):

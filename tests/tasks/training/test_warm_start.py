@@ -15,7 +15,8 @@ from infra.registry import ModelRegistry
 from models.loading import load_recommender
 from tasks.evaluation import VersionFolder
 from tasks.gate import judge_staged, render_markdown, stage_challenger
-from tasks.training import choose_beginning, learnt_of_version, train_candidate, warm_of_version
+from tasks.stages import Trained
+from tasks.training import Beginning, choose_beginning, learnt_of_version, train_candidate, warm_of_version
 from tasks.training.splits import read_split
 from tests.tasks.world import NAME, World, evaluated
 
@@ -76,6 +77,20 @@ def test_a_training_that_cannot_be_warm_begins_from_scratch_and_says_why(
     settings = RetrainSettings.model_validate({**warm(world, **given).model_dump(), "baselines": ["popularity"], **changed})
     chosen = choose_beginning(world.store, world.newer, settings)
     assert chosen.parent is None and why in chosen.why
+
+
+def test_the_record_and_the_page_say_why_a_training_was_from_scratch(world: World) -> None:
+    settings = warm(world, full_every=1)
+    chosen = choose_beginning(world.store, world.newer, settings)
+    trained = Trained(world.candidates).began(chosen)
+    assert [each.from_scratch for each in trained.candidates[:-1]] == ["" for _ in trained.candidates[:-1]]
+    _, assembled = evaluated(world.store, world.newer, trained.candidates, settings)
+    staged = stage_challenger(world.store, NAME, VersionFolder(assembled.path, assembled.files))
+    decision = judge_staged(world.store, staged, "ss4rec", world.newer, settings)
+    assert decision.began is not None and decision.began.why == chosen.why
+    assert "It was trained from scratch, because each training is from scratch" in render_markdown(decision)
+    refused = Trained(world.candidates).began(Beginning(world.first.version, "")).challenger.from_scratch
+    assert refused.startswith(f"it could not take over the weights of {world.first.version}")
 
 
 def test_the_weights_of_a_champion_that_has_learnt_from_an_erased_user_do_not_go_on(world: World) -> None:
