@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from configs.serving import ServingSettings
@@ -86,10 +87,10 @@ class ServingApp(FastAPI):
         self.state.connections = Connections(worker.settings.limits, worker.metrics, worker.settings.drain_s)
         self.state.pages = StoredPages(worker.store)
         self._described: tuple[Known, bool] | None = None
-        self.include_router(routes.router)
-        self.include_router(user_routes.router)
-        self.include_router(monitoring.router)
-        self.include_router(browser.router)
+        routers = (routes.router, user_routes.router, monitoring.router, browser.router)
+        for router in routers:
+            self.include_router(router)
+        self.state.paths = [route.path for router in routers for route in router.routes if isinstance(route, Route)]
 
     def build_middleware_stack(self) -> ASGIApp:
         """Return the application with the request middleware around all other layers.

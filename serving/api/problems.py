@@ -110,7 +110,21 @@ def _shortened(text: str, most: int) -> str:
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers: Any = error.headers
-    return problem(error.status_code, str(error.detail), _id(request), headers)
+    detail = str(error.detail)
+    if detail == HTTPStatus(error.status_code).phrase:  # of the router, which says no more
+        detail = _unrouted(request, error)
+    return problem(error.status_code, detail, _id(request), headers)
+
+
+def _unrouted(request: Request, error: HTTPException) -> str:
+    """Return what a client has to mend whose path or method no route has."""
+    path = _shortened(request.url.path, NAME_LENGTH)
+    allowed = (error.headers or {}).get("Allow")
+    if error.status_code == 405 and allowed:
+        return f"{path} takes {allowed}, not {request.method}."
+    if error.status_code == 404:
+        return f"There is no {path} here{_meant(request.url.path, request.app.state.paths)} GET / says where things are."
+    return str(error.detail)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

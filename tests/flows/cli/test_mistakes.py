@@ -8,6 +8,7 @@ import pytest
 
 from tests.flows.cli.mistakes import MISTAKES, Mistake
 from tests.flows.cli.troubleshooting import PAGE, answer_to, page_of, row_of, sentence_of
+from tests.serving.api.wrong_requests import WRONG_REQUESTS
 
 ALL = [each for mistakes in MISTAKES.values() for each in mistakes]
 
@@ -24,6 +25,7 @@ def test_a_mistake_is_answered_with_the_sentence_of_the_page(mistake: Mistake, t
 
 
 def test_the_page_has_these_mistakes_and_no_others() -> None:
-    whole, empty = PAGE.read_text(encoding="utf-8"), page_of({each.what: "" for each in ALL})
+    whole, empty = PAGE.read_text(encoding="utf-8"), page_of({each.what: "" for each in [*ALL, *WRONG_REQUESTS]})
     assert len(ALL) == len({each.what for each in ALL}) >= 45
+    assert not {each.what for each in ALL} & {each.what for each in WRONG_REQUESTS}, "the page finds a sentence by what was done"
     assert whole.count("\n| ") == empty.count("\n| ") and whole.startswith(empty[: empty.index("## ")])

@@ -1,6 +1,7 @@
-"""Runs the mistakes of the first week, and writes what the commands say into docs/troubleshooting.md.
+"""Runs the mistakes of the first week, and writes what the commands and the API say into docs/troubleshooting.md.
 
-`python -m tests.flows.cli.troubleshooting` writes the page. `test_mistakes` compares it with what the commands say today.
+`python -m tests.flows.cli.troubleshooting` writes the page. `test_mistakes` compares it with what the commands say today, and
+`test_wrong_requests` with what the API answers.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_EPHEM
 
 from flows.cli import main as cli
 from tests.flows.cli.mistakes import MISTAKES, SERVER, TAKEN, Mistake, taken_port
+from tests.serving.api.wrong_requests import WRONG_REQUESTS, WrongRequest, answer_to_request, serving_a_version
 
-__all__ = ["PAGE", "answer_to", "page_of"]
+__all__ = ["PAGE", "answer_to", "page_of", "row_of", "row_of_request", "sentence_of"]
 
 PAGE = Path(__file__).parents[3] / "docs/troubleshooting.md"
 CLEARED = ("RUNPOD_API_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE")
@@ -29,9 +31,9 @@ NAME = re.compile(r"\b[\w.]*(?:\w_\w|:(?=SPEC|NAME))\w*\b|\bSPEC\b")
 """A name of a program: it becomes code on the page."""
 INTRODUCTION = """# Troubleshooting
 
-What goes wrong in the first week, and what the command says about it. Each sentence names the cause and what to do. It is printed
-once, after `error:`, and the exit status is not 0. A server that can go on prints it after `Warning:`. In place of `/here`, you see
-your folder.
+What goes wrong in the first week, and what the command or the API says about it. Each sentence names the cause and what to do. A command
+prints it once, after `error:`, and the exit status is not 0. A server that can go on prints it after `Warning:`. The API answers with the
+status and the sentence, as `detail` of a JSON object. In place of `/here`, you see your folder.
 
 If you meet something else, run `recsys doctor`: it checks the store, Prefect, Redis, the GPU and the packages. A Python traceback
 is a fault of the product. Please report it.
@@ -89,12 +91,20 @@ def row_of(mistake: Mistake, sentence: str) -> str:
     return f"| {mistake.what}: {line} | {_cell(sentence)} |"
 
 
+def row_of_request(wrong: WrongRequest, detail: str) -> str:
+    """Return the row of the page for a request. `detail` is the sentence of the answer."""
+    as_form = "" if wrong.kind == "application/json" else f" as `{wrong.kind}`"
+    return f"| {wrong.what}: `{wrong.line}`{as_form} | {wrong.status}: {_cell(detail)} |"
+
+
 def page_of(answers: dict[str, str]) -> str:
-    """Return the page. `answers` has the sentence to each mistake, by what was done."""
+    """Return the page. `answers` has the sentence to each mistake and to each wrong request, by what was done."""
     parts = [INTRODUCTION]
     for heading, mistakes in MISTAKES.items():
         rows = [row_of(each, answers[each.what]) for each in mistakes]
         parts.append("\n".join([f"## {heading}\n", "| mistake | what the command says |", "|---|---|", *rows]) + "\n")
+    rows = [row_of_request(each, answers[each.what]) for each in WRONG_REQUESTS]
+    parts.append("\n".join(["## The API\n", "| mistake | what the API answers |", "|---|---|", *rows]) + "\n")
     return "\n".join(parts)
 
 
@@ -115,6 +125,10 @@ def _main() -> None:
                 status, said, _ = answer_to(mistake, Path(folder))
             answers[mistake.what] = sentence_of(said)
             print(f"{status} {mistake.what}: {answers[mistake.what]}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="mistake-") as folder, serving_a_version(Path(folder)) as client:
+        for wrong in WRONG_REQUESTS:
+            status, answers[wrong.what] = answer_to_request(client, wrong)
+            print(f"{status} {wrong.what}: {answers[wrong.what]}", flush=True)
     PAGE.write_text(page_of(answers), encoding="utf-8")
 
 
