@@ -32,6 +32,8 @@ SMALL = {
     "RECSYS__PROMOTION__FLOORS__NDCG_AT_10": "0",
     "RECSYS__REPORT__EVIDENTLY": "false",
 }
+BUSY = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "1800"}
+"""A machine may be so busy that a command waits for its server."""
 PORTS = (8000, 8501, 4200)
 """Ports of the servers that the pages start."""
 RUN = [
@@ -74,6 +76,7 @@ def environment(folder: Path) -> dict[str, str]:
     return (
         kept
         | SMALL
+        | BUSY
         | {"PATH": path, "PYTHONPATH": str(folder), "PREFECT_HOME": str(folder / ".prefect"), "REPOSITORY": str(ROOT)}
     )
 
@@ -82,7 +85,7 @@ def environment(folder: Path) -> dict[str, str]:
 def test_the_commands_of_a_page_do_what_the_page_says(page: Page, prepared: Path, tmp_path: Path) -> None:
     folder = tmp_path / "project"
     shutil.copytree(prepared, folder)
-    with ShellSession(folder, environment(folder), patience_s=600) as shell:
+    with ShellSession(folder, environment(folder)) as shell:
         reader = Reader(shell, folder)
         for block in page.blocks:
             reader.read(block)
