@@ -175,7 +175,8 @@ def parse(body: bytes, limits: LimitSettings) -> Any:
     try:
         content = from_json(body.removeprefix(codecs.BOM_UTF8), allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
-        raise HTTPException(400, f"The body is not valid JSON: {error}.") from error
+        said = str(error).replace("EOF while parsing", "it ends in the middle of")
+        raise HTTPException(400, f"The body is not valid JSON: {said}.") from error
     if isinstance(content, dict):
         for name, most in (("history", limits.history), ("events", limits.events), ("outcomes", limits.events)):
             listed = content.get(name)

@@ -27,8 +27,8 @@ __all__ = ["PAGE", "answer_to", "page_of", "row_of", "row_of_request", "sentence
 
 PAGE = Path(__file__).parents[3] / "docs/troubleshooting.md"
 CLEARED = ("RUNPOD_API_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE")
-NAME = re.compile(r"\b[\w.]*(?:\w_\w|:(?=SPEC|NAME))\w*\b|\bSPEC\b")
-"""A name of a program: it becomes code on the page."""
+NAME = re.compile(r"\b(?:GET|POST)\b(?: /[\w/]*)?|\b[\w.]*(?:\w_\w|:(?=SPEC|NAME))\w*\b|\bSPEC\b")
+"""A name of a program, or a request: it becomes code on the page."""
 INTRODUCTION = """# Troubleshooting
 
 What goes wrong in the first week, and what the command or the API says about it. Each sentence names the cause and what to do. A command
