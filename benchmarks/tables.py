@@ -254,6 +254,9 @@ TABLES: dict[str, Table] = {
     ),
     "rollback": Table("rollback.json", "python -m benchmarks.pipeline.rollback", rollback),
     "replay": Table("replay.json", "python -m benchmarks.pipeline.replay", rendered_by("benchmarks.pipeline.replay")),
+    "replay-warm": Table(
+        "replay_warm.json", "python -m benchmarks.pipeline.replay --study warm", rendered_by("benchmarks.pipeline.replay")
+    ),
     "increment": Table("increment.json", "python -m benchmarks.pipeline.increment", increment),
     "serving": Table("serving.json", "python -m benchmarks.serving.load", serving),
     "serving-mixed": Table("serving_mixed.json", "python -m benchmarks.serving.mixed", serving_mixed),
