@@ -23,12 +23,13 @@ from configs.errors import VersionCorruptError
 from configs.settings import SS4RecSettings
 from models.calendar import DAYS, HOURS, hours_of_week
 from models.intervals import BUCKETS, EDGES
-from models.ss4rec.kernels import Floats, Weights, advance, products
+from models.ss4rec.kernels import Floats, Weights, advance, packed, products
 
 __all__ = ["RecurrentSS4Rec"]
 
 CACHE_LINE = 64  # bytes
 NOT_READ = np.empty(0, np.int64)
+LOG2_E = 1.4426950408889634  # exp(x) = 2 ** (x LOG2_E)
 LEAST_DECAY = 1e-4  # as in `time_aware`
 TRAITS = ("gender", "age", "occupation")  # as in `models.users`
 IntArray = npt.NDArray[np.int64]
@@ -44,7 +45,7 @@ class RecurrentSS4Rec:
         self._weights, self._power, self._users = weights, power, users
         self.cold_scores: Floats = np.log1p(train_events.astype(np.float32))
         taps, rate = weights.taps, weights.rate
-        block = weights.drive.shape[1] + (taps.shape[2] - 1) * taps.shape[1] + rate.shape[1] * rate.shape[2]
+        block = 2 * weights.rate_re.shape[1] + (taps.shape[1] - 1) * taps.shape[2] + rate.shape[1] * rate.shape[2]
         self.state_size: int = block * settings.blocks
 
     @property
@@ -199,6 +200,7 @@ def _weights_of(tensors: dict[str, Any], settings: SS4RecSettings) -> Weights:
             raise ValueError(f"{name} is {found.dtype} {found.shape}, but should be float32 {shape}")
         return np.asarray(found, np.float32)
 
+    in_proj = relation("in_proj.weight", 2 * inner, width)
     post, hours = settings.norm == "post", np.zeros((0, width), np.float32)
     if settings.calendar_input:
         of_days = single("calendar.days.weight", DAYS, width, absent=False)
@@ -209,23 +211,24 @@ def _weights_of(tensors: dict[str, Any], settings: SS4RecSettings) -> Weights:
         hours=hours,
         final_scale=single("final_norm.weight", width, absent=post),
         final_shift=single("final_norm.bias", width, absent=post),
-        drive=np.concatenate([b[..., 0], b[..., 1]], axis=1),
+        drive=packed(np.concatenate([b[..., 0], b[..., 1]], axis=1)),
         rate_re=np.float32(-LEAST_DECAY) - np.exp(time("log_decay", states)),
         rate_im=time("frequency", states),
         step=np.exp(time("log_step", states)),
-        read=np.concatenate([c[..., 0], -c[..., 1]], axis=2),
+        read=packed(np.concatenate([c[..., 0], -c[..., 1]], axis=2)),
         skip=time("D", width),
         norm_scale=stacked("norm.weight", (width,)),
         norm_shift=stacked("norm.bias", (width,)),
-        in_proj=relation("in_proj.weight", 2 * inner, width),
-        taps=relation("conv1d.weight", inner, 1, taps)[:, :, 0],
+        in_proj=packed(in_proj[:, :inner]),
+        gate=packed(in_proj[:, inner:]),
+        taps=np.ascontiguousarray(relation("conv1d.weight", inner, 1, taps)[:, :, 0].swapaxes(1, 2)),
         tap_bias=relation("conv1d.bias", inner),
-        x_proj=relation("x_proj.weight", rank + 2 * memory, inner),
-        dt_proj=relation("dt_proj.weight", inner, rank),
+        x_proj=packed(relation("x_proj.weight", rank + 2 * memory, inner)),
+        dt_proj=packed(relation("dt_proj.weight", inner, rank)),
         dt_bias=relation("dt_proj.bias", inner),
-        rate=-np.exp(relation("A_log", inner, memory)),
+        rate=-np.exp(relation("A_log", inner, memory)) * np.float32(LOG2_E),
         inner_skip=relation("D", inner),
-        out_proj=relation("out_proj.weight", width, inner),
+        out_proj=packed(relation("out_proj.weight", width, inner)),
         relation_scale=stacked("relation_norm.weight", (width,)),
         relation_shift=stacked("relation_norm.bias", (width,)),
     )

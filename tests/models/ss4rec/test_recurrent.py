@@ -10,15 +10,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from configs.errors import VersionCorruptError
 from configs.settings import EvaluationSettings, SS4RecSettings
 from models.evaluation import Split, split
 from models.recommender import Requests
 from models.ss4rec import RecurrentSS4Rec, SS4Rec, recurrent
+from models.ss4rec.kernels import matrices
 from models.ss4rec.kernels import step as kernels_step
+from models.ss4rec.kernels.matrices import dense, packed, padded
 from models.users import UserTraits
 from tests import synthetic
+from tests.volume import volume
 
 TINY: dict[str, Any] = {
     "width": 16, "blocks": 2, "time_state": 4, "relation_state": 4, "max_length": 50, "max_epochs": 1, "device": "cpu",
@@ -156,10 +161,65 @@ def test_traits_are_read_as_training_wrote_them(parts: Split, tmp_path: Path) ->
     assert np.allclose(found[:-2], expected) and not found[-2:].any()
 
 
-@pytest.mark.parametrize(
-    "options", [{"conv_width": 1}, {"conv_width": 3, "norm": "pre", "interval_embedding": True, "calendar_input": True}]
+@settings(max_examples=volume(12, 100), deadline=None)
+@given(
+    lengths=st.lists(st.one_of(st.just(0), st.integers(1, 5), st.integers(14, 40)), min_size=1, max_size=6),
+    cut=st.floats(0, 1),
+    seed=st.integers(0, 1000),
 )
-def test_the_compiled_step_equals_the_python_that_it_was_compiled_from(
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"norm": "pre", "interval_embedding": True, "calendar_input": True, "relation_state": 16},
+        {"layers": "time"},
+        {"layers": "relation", "width": 20},
+    ],
+    ids=str,
+)
+def test_histories_of_any_lengths_give_what_their_events_give_one_by_one_to_the_last_bit(
+    models: dict[str, RecurrentSS4Rec], options: dict[str, Any], lengths: list[int], cut: float, seed: int
+) -> None:
+    model, rng = models[str(options)], np.random.default_rng(seed)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    items = rng.integers(0, len(model.cold_scores), offsets[-1])
+    intervals = rng.choice([0, 1, 60, 86_400, 10**8], offsets[-1])
+    until = rng.integers(0, 10**9, offsets[-1])
+    users, start = [None] * len(lengths), rng.normal(size=(len(lengths), model.state_size)).astype(np.float32)
+    together = start.copy()
+    hidden = model.advance(together, items, intervals, offsets, users, until)
+    for row, length in enumerate(lengths):
+        for pieces in ([1] * length, [round(cut * length), length - round(cut * length)]):
+            alone, begin, last = start[row : row + 1].copy(), int(offsets[row]), np.zeros((1, hidden.shape[1]), np.float32)
+            for piece in filter(None, pieces):
+                span = slice(begin, begin + piece)
+                last = model.advance(alone, items[span], intervals[span], np.array([0, piece]), [None], until[span])
+                begin += piece
+            assert np.array_equal(alone[0], together[row]) and np.array_equal(last[0], hidden[row])
+
+
+@pytest.fixture(scope="module")
+def models(parts: Split, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RecurrentSS4Rec]:
+    """Models by the options of the test above."""
+    found = {}
+    for options in (
+        {}, {"norm": "pre", "interval_embedding": True, "calendar_input": True, "relation_state": 16}, {"layers": "time"}, {"layers": "relation", "width": 20},
+    ):  # fmt: skip
+        folder = tmp_path_factory.mktemp("drawn")
+        drawn(parts, folder, **options)
+        found[str(options)] = RecurrentSS4Rec.load(folder)
+    return found
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"conv_width": 1},
+        {"conv_width": 3, "norm": "pre", "interval_embedding": True, "calendar_input": True},
+        {"relation_state": 16},
+    ],
+)
+def test_the_compiled_form_equals_the_python_that_it_was_compiled_from(
     parts: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     drawn(parts, tmp_path, width=4, **options)
@@ -167,8 +227,13 @@ def test_the_compiled_step_equals_the_python_that_it_was_compiled_from(
     items, intervals, offsets = np.array([0, 1, 2, 3]), np.array([0, 5, 3600, 10**8]), np.array([0, 3, 3, 4])
     compiled = model.start(3)
     hidden = model.advance(compiled, items, intervals, offsets, [None] * 3, intervals)
-    for name in ("_product", "_silu", "_normalise", "_read", "_add", "_add_and_normalise", "_time_aware", "_relation_aware"):
+    own = (
+        *("_silu", "_normalise", "_read", "_add", "_discretise", "_time_aware", "_convolve", "_keep"),
+        *("_select", "_select_any", "_select_common"),
+    )
+    for name in own:
         monkeypatch.setattr(kernels_step, name, getattr(kernels_step, name).py_func)
+    monkeypatch.setattr(kernels_step, "dense", plain_dense)
     monkeypatch.setattr(recurrent, "advance", kernels_step.advance.py_func)
     plain = model.start(3)
     again = model.advance(plain, items, intervals, offsets, [None] * 3, intervals)
@@ -176,14 +241,33 @@ def test_the_compiled_step_equals_the_python_that_it_was_compiled_from(
     assert np.allclose(plain, compiled, rtol=1e-4, atol=1e-5)
 
 
+def plain_dense(x: np.ndarray, rows: int, weights: np.ndarray, out: np.ndarray) -> None:
+    out[:rows] = x[:rows, : weights.shape[1]] @ np.concatenate(list(weights), axis=1)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (4, 16), (20, 36), (64, 100)])
+def test_a_row_of_a_dense_product_is_the_same_whatever_rows_are_beside_it(inputs: int, outputs: int) -> None:
+    rng = np.random.default_rng(inputs)
+    matrix, x = rng.normal(size=(1, outputs, inputs)).astype(np.float32), rng.normal(size=(11, inputs + 3)).astype(np.float32)
+    weights = packed(matrix)[0]
+    alone = np.full((11, padded(outputs)), np.nan, np.float32)
+    for row in range(11):
+        dense(x[row : row + 1], 1, weights, alone[row : row + 1])
+    assert np.allclose(alone[:, :outputs], x[:, :inputs] @ matrix[0].T, rtol=1e-5, atol=1e-5) and not alone[:, outputs:].any()
+    for rows in range(12):
+        together = np.full_like(alone, np.nan)
+        dense(x, rows, weights, together)
+        assert np.array_equal(together[:rows], alone[:rows]) and np.isnan(together[rows:]).all()
+
+
 @pytest.mark.parametrize("rows", range(10))
 def test_products_of_any_number_of_rows_equal_a_matrix_product(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(rows)
     vectors, hidden = rng.normal(size=(37, 20)).astype(np.float32), rng.normal(size=(rows, 20)).astype(np.float32)
     compiled, plain = np.full((2, rows, 37), np.nan, np.float32)
-    kernels_step.products(vectors, hidden, compiled)
+    matrices.products(vectors, hidden, compiled)
     for name in ("one", "two", "three", "four"):
-        monkeypatch.setattr(kernels_step, f"_products_of_{name}", getattr(kernels_step, f"_products_of_{name}").py_func)
-    kernels_step.products.py_func(vectors, hidden, plain)
+        monkeypatch.setattr(matrices, f"_products_of_{name}", getattr(matrices, f"_products_of_{name}").py_func)
+    matrices.products.py_func(vectors, hidden, plain)
     for found in (compiled, plain):
         assert np.allclose(found, hidden @ vectors.T, rtol=1e-5, atol=1e-5)
