@@ -175,7 +175,7 @@ class ServingWorker:
             answer: Answer = await self.batcher.submit(job)
         else:
             answer = await self._showing.answer(job, seen=not unseen)
-        self.metrics.answers.labels(self.metrics.role_of(answer.version), answer.source).inc()
+        self.metrics.labelled(self.metrics.answers, self.metrics.role_of(answer.version), answer.source).inc()
         if answer.last_event is not None:
             self.metrics.state_age.observe(max(job.time.at - answer.last_event, 0))
         return answer
@@ -200,7 +200,7 @@ class ServingWorker:
             champion, left, places = self.engine.serving().version, iter(results), {id(event) for event in kept}
             results = [next(left) if id(each) in places else EventResult(None, False, champion, erased=True) for each in events]
         for result in results:
-            self.metrics.events.labels(result.label).inc()
+            self.metrics.labelled(self.metrics.events, result.label).inc()
         return results
 
     def _ask_old(self, job: RecommendJob, then: Callable[[Answer | Exception], None]) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO
 
+from pydantic_core import to_json
+
 from serving.background import BackgroundLoop, ignored
 
 __all__ = ["RequestLog", "configure_logging"]
@@ -67,7 +69,8 @@ class RequestLog:
         if len(self._lines) >= MOST_LINES:
             self._on_dropped(1)
         else:
-            self._lines.append(json.dumps(line, separators=(",", ":")))
+            text = to_json(line).decode()  # a fifth of the time of `json.dumps`, which escapes what is not ASCII
+            self._lines.append(text if text.isascii() else json.dumps(line, separators=(",", ":")))
 
     def close(self) -> None:
         """Write the lines that are still queued. If nobody reads the stream, give up after `CLOSE_S`."""

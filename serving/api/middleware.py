@@ -117,8 +117,9 @@ class RequestMiddleware:
         """Update the metrics, and write the log line."""
         route = getattr(scope.get("route"), "path_format", "other")
         state = scope["state"]
-        self._metrics.requests.labels(route, str(status)).inc()
-        self._metrics.seconds.labels(route, self._metrics.role_of(state.get("version", ""))).observe(seconds)
+        metrics = self._metrics
+        metrics.labelled(metrics.requests, route, str(status)).inc()
+        metrics.labelled(metrics.seconds, route, metrics.role_of(state.get("version", ""))).observe(seconds)
         if self._log is not None and scope["path"] not in (*PROBES, METRICS):
             line = {
                 "time": round(time.time(), 3),

@@ -47,6 +47,7 @@ __all__ = [
     "UserEvent",
     "UserEventsResponse",
     "json_response",
+    "recommendation_response",
 ]
 
 
@@ -113,34 +114,38 @@ class RecommendationResponse:
     arm: str | None
     items: list[RecommendedItem]
 
-    @classmethod
-    def of(cls, answer: Answer, user: int | str | None, time: int, assignment: Assignment) -> RecommendationResponse:
-        """Return the response with the answer to a user's request for a time."""
-        tested = assignment.covers(answer.version)
-        return cls(
-            version=answer.version,
-            user_id=user,
-            time=time,
-            source=answer.source,
-            detail=answer.detail,
-            events=answer.events,
-            cached=answer.cached,
-            experiment=assignment.experiment if tested else None,
-            arm=assignment.arm if tested else None,
-            items=[
-                RecommendedItem(
-                    item.item_id,
-                    item.title,
-                    item.year,
-                    item.genres,
-                    item.attributes,
-                    item.score,
-                    item.applied_rules,
-                    None if (found := item.explanation) is None else Because(found.item_id, found.title, found.similarity),
-                )
-                for item in answer.items
-            ],
-        )
+
+def recommendation_response(answer: Answer, user: int | str | None, time: int, assignment: Assignment) -> Response:
+    """Return the response with the answer to a user's request for a time: a `RecommendationResponse` as JSON.
+
+    It is put together from the descriptions of items that are kept as JSON. To write all of it takes several times as long.
+    """
+    tested = assignment.covers(answer.version)
+    head = to_json(
+        {
+            "version": answer.version,
+            "user_id": user,
+            "time": time,
+            "source": answer.source,
+            "detail": answer.detail,
+            "events": answer.events,
+            "cached": answer.cached,
+            "experiment": assignment.experiment if tested else None,
+            "arm": assignment.arm if tested else None,
+        }
+    )
+    items = ",".join(
+        [
+            f'{item.json},"score":{item.score!r},"rules":{_json(item.applied_rules) if item.applied_rules else "[]"},'
+            f'"because":{"null" if item.explanation is None else _json(item.explanation)}}}'
+            for item in answer.items
+        ]
+    )
+    return Response(b'%b,"items":[%b]}' % (head[:-1], items.encode()), media_type="application/json")
+
+
+def _json(content: object) -> str:
+    return to_json(content).decode()
 
 
 @dataclass(slots=True)

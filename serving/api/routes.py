@@ -32,6 +32,7 @@ from serving.api.responses import (
     UserEvent,
     UserEventsResponse,
     json_response,
+    recommendation_response,
 )
 from serving.engine import Filters, HistoryEvent, NewEvent, RecommendJob, RequestTime
 from serving.state import key_of
@@ -101,7 +102,7 @@ async def recommend(body: RecommendationRequest, request: Request) -> Response:
     )
     answer = await worker.recommend(job)
     request.state.version, request.state.source = answer.version, answer.source
-    return json_response(RecommendationResponse.of(answer, body.user_id, asked_for.at, job.assignment))
+    return recommendation_response(answer, body.user_id, asked_for.at, job.assignment)
 
 
 @router.post("/v1/events", response_model=EventsResponse, tags=["events"], summary="Report events")

@@ -67,12 +67,12 @@ class AnswerCache:
             self.misses += 1
             return None
         self.hits += 1
-        return replace(found, cached=True)
+        return found
 
     def put(self, key: Hashable, answer: Answer) -> None:
         if self._answers is None or key is None or _size(answer) > self._bytes:
             return
-        self._answers[key] = answer
+        self._answers[key] = replace(answer, cached=True)
         if len(self._answers) > self._entries:
             self._answers.popitem()
 

@@ -248,9 +248,9 @@ class Engine:
 def _described(ranking: Ranking, seen: npt.NDArray[np.int64], model: ServedModel, *, explained: bool) -> list[Recommended]:
     explanations = explain(model, ranking.items, seen) if explained else [None] * len(ranking.items)
     return [
-        Recommended(item.item_id, item.title, item.year, item.genres, item.attributes, score, applied_rules, explanation)
-        for item, score, applied_rules, explanation in zip(
-            [model.described[index] for index in ranking.items.tolist()],
+        Recommended(*model.described[index], score, applied_rules, model.json_of(index), explanation)
+        for index, score, applied_rules, explanation in zip(
+            ranking.items.tolist(),
             ranking.scores.tolist(),
             ranking.applied_rules,
             explanations,

@@ -98,6 +98,7 @@ class Recommended:
     attributes: dict[str, Value] | None
     score: float
     applied_rules: list[str]
+    json: str  # of the item, without the closing brace; all answers with the item share it
     explanation: Explanation | None = None
 
 

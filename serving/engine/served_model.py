@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+from pydantic_core import to_json
 
 from configs.errors import VersionCorruptError
 from models.inference import SAMPLE_FILE, Floats, InferenceModel, WindowModel, load_inference_model, served_events
@@ -67,6 +68,7 @@ class ServedModel:
         self._recurrent = cast(InferenceModel, model)  # not used if there is a window
         self.block = max(1, min(model.max_length, most_events // 2))
         self.described = _described(catalogue)
+        self._json: dict[int, str] = {}
         self._table = _table(catalogue.item_ids)
         self._folded = [catalogue.name_of(index).casefold() for index in range(len(catalogue))]
         vectors = model.item_vectors
@@ -168,6 +170,13 @@ class ServedModel:
             return item_id
         index = self.catalogue.index_of(item_id)
         return None if index is None else self.catalogue.external_ids[index]
+
+    def json_of(self, index: int) -> str:
+        """Return the description of an item as JSON without the closing brace, so that an answer can add to it."""
+        found = self._json.get(index)
+        if found is None:
+            found = self._json[index] = to_json(self.described[index]._asdict()).decode()[:-1]
+        return found
 
     def title_of(self, item_id: int) -> str:
         """Return the title of an item by its number. It is empty if the model does not know the item."""

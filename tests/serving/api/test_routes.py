@@ -9,13 +9,20 @@ from typing import Any
 
 import pytest
 from fastapi import Request
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic_core import to_json
 
 from configs.errors import RequestInvalidError
 from configs.serving import ServingSettings
 from models.schema import DataSchema
 from serving.api import routes
 from serving.api.requests import EventIn, EventsRequest, RecommendationRequest
+from serving.api.responses import Because, RecommendationResponse, RecommendedItem, recommendation_response
+from serving.catalogue import ItemDescription
 from serving.engine import Answer, EventResult, NewEvent, RecommendJob
+from serving.engine.explanations import Explanation
+from serving.engine.jobs import Recommended
 from serving.experiments import Assignment
 from serving.state import Outcome
 
@@ -59,6 +66,39 @@ def test_an_answer_names_the_arm_only_if_the_arms_version_answered(version: str,
     assert (asked.state.version, asked.state.source) == ("v1", "state")
     job = worker.jobs[0]
     assert (job.time.at, job.time.chosen, job.filters.years, job.request_id) == (1000, True, (1990, None), "r1")
+
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+DESCRIBED = st.builds(
+    ItemDescription,
+    item_id=st.integers(0, 2**63 - 1) | st.text(min_size=1),
+    title=st.text(),
+    year=st.none() | st.integers(1, 9999),
+    genres=st.lists(st.text()),
+    attributes=st.none() | st.dictionaries(st.text(), st.none() | st.text() | NUMBERS),
+)
+
+
+@given(
+    items=st.lists(st.tuples(DESCRIBED, NUMBERS, st.lists(st.text())), max_size=3),
+    because=st.none() | st.builds(Explanation, item_id=st.integers(), title=st.text(), similarity=NUMBERS),
+    user=st.none() | st.integers(0, 2**63 - 1) | st.text(min_size=1),
+)
+def test_an_answer_is_the_documented_response_as_json(
+    items: list[tuple[ItemDescription, float, list[str]]], because: Explanation | None, user: int | str | None
+) -> None:
+    shown = [
+        Recommended(*described, score, rules, to_json(described._asdict()).decode()[:-1], because)
+        for described, score, rules in items
+    ]
+    answer = Answer("v1", "state", "", 3, 12, shown, cached=True)
+    body = bytes(recommendation_response(answer, user, 77, Assignment("v1", "e", "new")).body)
+    reason = None if because is None else Because(because.item_id, because.title, because.similarity)
+    documented = RecommendationResponse(
+        "v1", user, 77, "state", "", 3, cached=True, experiment="e", arm="new",
+        items=[RecommendedItem(*described, score, rules, reason) for described, score, rules in items],
+    )  # fmt: skip
+    assert json.loads(body, object_pairs_hook=list) == json.loads(to_json(documented), object_pairs_hook=list)
 
 
 def test_events_get_the_servers_time_and_one_result_each() -> None:

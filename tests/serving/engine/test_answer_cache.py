@@ -70,7 +70,9 @@ def test_a_request_is_hypothetical_if_its_time_is_further_away_than_clocks_diffe
 
 def large_answer(items: int, *, explained: bool = False) -> Answer:
     explanations = [Explanation(10**6 + n, "Film", n / 7) if explained else None for n in range(items)]
-    listed = [Recommended(1000 + n, "Film", 1990, [], None, n / 3, [], explanation) for n, explanation in enumerate(explanations)]
+    listed = [
+        Recommended(1000 + n, "Film", 1990, [], None, n / 3, [], "{", explanation) for n, explanation in enumerate(explanations)
+    ]
     return Answer("v1", "state", "", 3, None, listed)
 
 

@@ -24,7 +24,7 @@ def job(user: int, at: int = 2000, **options: Any) -> RecommendJob:
 
 
 def answer(version: str, items: list[int], events: int = 3, **options: Any) -> Answer:
-    shown = [Recommended(item, "", None, [], None, 0.0, []) for item in items]
+    shown = [Recommended(item, "", None, [], None, 0.0, [], "{") for item in items]
     return Answer(version, "state", "", events, None, shown, **options)
 
 
