@@ -29,6 +29,13 @@ TINY: dict[str, Any] = {
     "width": 16, "blocks": 2, "time_state": 4, "relation_state": 4, "max_length": 50, "max_epochs": 1, "device": "cpu",
 }  # fmt: skip
 
+RAGGED: list[dict[str, Any]] = [
+    {},
+    {"norm": "pre", "interval_embedding": True, "calendar_input": True, "relation_state": 16},
+    {"layers": "time"},
+    {"layers": "relation", "width": 20},
+]
+
 
 @pytest.fixture(scope="module")
 def parts() -> Split:
@@ -167,16 +174,7 @@ def test_traits_are_read_as_training_wrote_them(parts: Split, tmp_path: Path) ->
     cut=st.floats(0, 1),
     seed=st.integers(0, 1000),
 )
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"norm": "pre", "interval_embedding": True, "calendar_input": True, "relation_state": 16},
-        {"layers": "time"},
-        {"layers": "relation", "width": 20},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("options", RAGGED, ids=str)
 def test_histories_of_any_lengths_give_what_their_events_give_one_by_one_to_the_last_bit(
     models: dict[str, RecurrentSS4Rec], options: dict[str, Any], lengths: list[int], cut: float, seed: int
 ) -> None:
@@ -202,9 +200,7 @@ def test_histories_of_any_lengths_give_what_their_events_give_one_by_one_to_the_
 def models(parts: Split, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RecurrentSS4Rec]:
     """Models by the options of the test above."""
     found = {}
-    for options in (
-        {}, {"norm": "pre", "interval_embedding": True, "calendar_input": True, "relation_state": 16}, {"layers": "time"}, {"layers": "relation", "width": 20},
-    ):  # fmt: skip
+    for options in RAGGED:
         folder = tmp_path_factory.mktemp("drawn")
         drawn(parts, folder, **options)
         found[str(options)] = RecurrentSS4Rec.load(folder)
