@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils as untyped
 from numba.extending import intrinsic
 
 from models.compiled import jit
@@ -24,6 +24,7 @@ __all__ = ["PANEL", "dense", "packed", "padded", "products"]
 
 PANEL = 16  # outputs that lie together, in two vectors of eight
 _LANES = 8
+cgutils: Any = untyped  # it has no types
 _VECTOR = ir.VectorType(ir.FloatType(), _LANES)
 Floats = npt.NDArray[np.float32]
 
