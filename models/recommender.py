@@ -208,6 +208,12 @@ class Recommender(ABC):
         A model that does not use them ignores them.
         """
 
+    def describe_items(self, items: pd.DataFrame) -> None:  # noqa: B027
+        """Provide the dataset's table of items before `fit`: item_id, and any of title, year, genres and further attributes.
+
+        A model that does not use them ignores them.
+        """
+
     def begin_with(self, start: WarmStart) -> bool:
         """Begin the next `fit` with the weights of an earlier model, and return whether this kind and its settings allow that.
 

@@ -50,11 +50,12 @@ class TrialData:
     catalogue: IntArray  # (n_items,) raw item ids, ascending
     protocol: str  # as in `Split.id`
     users: pd.DataFrame | None = None  # as for `Recommender.describe_users`
+    items: pd.DataFrame | None = None  # as for `Recommender.describe_items`
 
     @classmethod
-    def of(cls, parts: Split, users: pd.DataFrame | None = None) -> TrialData:
+    def of(cls, parts: Split, users: pd.DataFrame | None = None, items: pd.DataFrame | None = None) -> TrialData:
         """Return the data of a split."""
-        return cls(parts.train, parts.valid, parts.catalogue, parts.id, users)
+        return cls(parts.train, parts.valid, parts.catalogue, parts.id, users, items)
 
 
 def make_sampler(seed: int, *, worker: int = 0, begun: int = 0) -> optuna.samplers.BaseSampler:
@@ -141,6 +142,8 @@ def train_trial(spec: ModelSpec, data: TrialData, seed: int, settings: Settings,
             model = recommender_class(spec)(settings)
             if data.users is not None:
                 model.describe_users(data.users)
+            if data.items is not None:
+                model.describe_items(data.items)
             masked = masks_seen(data.protocol, model.sequential)
             report = model.fit(data.train, data.valid, data.catalogue, seed=seed, mask_seen=masked, on_epoch=on_epoch)
     except torch.OutOfMemoryError as error:

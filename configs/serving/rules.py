@@ -156,6 +156,9 @@ class RuleFile(Settings):
     (`data.repeats: keep`), as in a shop where people buy the same again, and hidden otherwise. The gate ranks in the same way."""
     min_popularity: float = Field(default=0, ge=0)
     """Minimum number of events of an item in the model's train part. Pins override it."""
+    max_new_share: Share | None = None
+    """Largest share of a list that items without an event in the model's train part may take, rounded down to whole items. Models with
+    `item_attributes` recommend such items. If empty, there is no bound. Pins override it."""
     diversity: Diversity = Diversity()
     rules: tuple[Annotated[Exclude | Boost | Pin, Field(discriminator="action")], ...] = Field(default=(), max_length=1000)
     """Business rules, in order."""

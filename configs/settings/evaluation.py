@@ -36,6 +36,9 @@ class EvaluationSettings(Settings):
     query_time: Literal["target", "last"] = "target"
     """Time of an evaluation request. `target`: the time of its target event, as in offline data. `last`: the time of the user's
     last event before the target. The target's time reveals how long the user was away, which is unknown in production."""
+    new_items: bool = False
+    """Also rank the items of the dataset's table that have no event in the train part. Those that are targets form the slice `new items`.
+    Only models that know more of an item than its events can recommend them (`models.ss4rec.item_attributes`)."""
     slices: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
     """Attributes of items or users by which requests are reported and gated separately, beside new users, tail items and others. Each
     of the five most frequent values forms a slice, or the lowest and the highest quarter of a number."""
@@ -50,7 +53,8 @@ class EvaluationSettings(Settings):
         """
         target = self.protocol == "temporal" and self.temporal_target != "first"
         asked = [f"temporal_target={self.temporal_target}"] if target else []
-        return ";".join([self.train_id, *asked, *(["request_time=last"] if self.query_time == "last" else [])])
+        ranked = ["new_items=True"] if self.new_items else []
+        return ";".join([self.train_id, *asked, *(["request_time=last"] if self.query_time == "last" else []), *ranked])
 
     def protocol_id_for(self, repeats: Literal["newest", "keep"]) -> str:
         """Return the id for a dataset that keeps repeats, or that does not (`data.repeats`).

@@ -56,6 +56,12 @@ class SS4RecSettings(Settings):
     calendar_input: bool = False
     """Add to each event learnt vectors for the hour of the day and the weekday of the next event or the request, in UTC. Suits data
     of users in one region, whose habits follow the clock."""
+    item_attributes: bool = False
+    """Add to the vector of each item one of its genres, year, words of the title and categories, so that items without train events can
+    be recommended (`evaluation.new_items`). Such a model is always trained from scratch."""
+    identity_dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
+    """Share of the items that have only the vector of their attributes in each training step, as new items have. Applies with
+    item_attributes."""
     user_features: bool = False
     """Add embeddings of the user's gender, age group and occupation to each event. The dataset must have such user data."""
     layers: Literal["both", "time", "relation"] = "both"

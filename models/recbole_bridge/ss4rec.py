@@ -58,6 +58,11 @@ class SS4RecForRecBole(SequentialRecommender):  # type: ignore[misc]
                 "SS4Rec reads user_features from the project's own datasets, not from RecBole's user table. Set user_features "
                 "to false."
             )
+        if self.settings.item_attributes:
+            raise TrainingError(
+                "SS4Rec reads item_attributes from the project's own datasets, not from RecBole's item table. Set item_attributes "
+                "to false."
+            )
         self._time = config["TIME_FIELD"]
         self._times = self._time + config["LIST_SUFFIX"]
         negatives = (config["train_neg_sample_args"] or {}).get("distribution", "none")

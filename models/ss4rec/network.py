@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from configs.settings import SS4RecSettings
+from models.attributes import DescribedItems
 from models.calendar import CalendarEmbedding
 from models.intervals import IntervalEmbedding
 from models.ss4rec.dropout import ByteDropout
@@ -149,10 +151,13 @@ class SS4RecNetwork(nn.Module):
     """The SS4Rec network. Items are 1..n_items; 0 stands for no item.
 
     `traits` has the number of values of each user trait (`models.users`). The codes of a trait are 1..n. Code 0 adds nothing,
-    like a user without known traits.
+    like a user without known traits. `features` (n_items + 1, F) are those of the items, for a network that learns from them; row 0 is
+    zero.
     """
 
-    def __init__(self, n_items: int, settings: SS4RecSettings, traits: Sequence[int] = ()) -> None:
+    def __init__(
+        self, n_items: int, settings: SS4RecSettings, traits: Sequence[int] = (), features: torch.Tensor | None = None
+    ) -> None:
         super().__init__()
         self.items = _embedding(n_items, settings.width)
         self.traits = nn.ModuleList(_embedding(values, settings.width) for values in traits)
@@ -163,6 +168,7 @@ class SS4RecNetwork(nn.Module):
         self.interval_embedding = IntervalEmbedding(settings.width) if settings.embeds_intervals else None
         self.final_norm = nn.LayerNorm(settings.width, eps=NORM_EPSILON) if settings.norm == "pre" else None
         self.calendar = CalendarEmbedding(settings.width) if settings.calendar_input else None
+        self.described = None if features is None else DescribedItems(features, settings.width, settings.identity_dropout)
         self._state_shapes = self._shapes(settings)
 
     def forward(
@@ -173,6 +179,7 @@ class SS4RecNetwork(nn.Module):
         backend: Backend,
         who: torch.Tensor | None = None,
         until: torch.Tensor | None = None,
+        vectors: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the hidden state (T, width) after each event.
 
@@ -183,8 +190,9 @@ class SS4RecNetwork(nn.Module):
             backend: Of the recurrences.
             who: (W, traits) int64 codes of each window's user.
             until: (T,) int64 UTC seconds of the next event or the request, for a network that reads the calendar.
+            vectors: What `item_vectors` returned, if the loss of this step uses it too.
         """
-        x = self._input(items, intervals, segments, who, until)
+        x = self._input(self.embedded(items, intervals, until, vectors), segments, who)
         return self._run(x, intervals, segments, None, backend, keep_state=False)[0]
 
     def start(self, users: int, who: torch.Tensor | None = None) -> NetworkState:
@@ -228,40 +236,46 @@ class SS4RecNetwork(nn.Module):
     ) -> tuple[NetworkState, torch.Tensor]:
         """Run `forward` from a state. Returns the state after each window and the hidden states (T, width)."""
         own = state.values[:, : len(self.traits)]
-        x = self._input(items, intervals, segments, own.long() if self.traits else None, until)
+        x = self._input(self.embedded(items, intervals, until), segments, own.long() if self.traits else None)
         hidden, kept = self._run(x, intervals, segments, self._unpack(state), backend, keep_state=True)
         return NetworkState(torch.cat([own, *(part.float().flatten(1) for part in kept)], dim=1)), hidden
 
-    def embedded(self, items: torch.Tensor, intervals: torch.Tensor, until: torch.Tensor | None = None) -> torch.Tensor:
+    def item_vectors(self) -> torch.Tensor:
+        """Return the vectors (n_items + 1, width) of the items. In training, each call drops other items' own vectors."""
+        vectors: torch.Tensor = self.items.weight if self.described is None else self.described(self.items.weight)
+        return vectors
+
+    def embedded(
+        self,
+        items: torch.Tensor,
+        intervals: torch.Tensor,
+        until: torch.Tensor | None = None,
+        vectors: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Return the input (..., width) of events: the vectors of the item, the interval after it, and the moment at its end.
 
         Raises:
             ValueError: if the network reads the calendar, and `until` is missing.
         """
-        vectors: torch.Tensor = self.items(items)
+        if self.described is None:
+            found: torch.Tensor = self.items(items)
+        else:
+            found = F.embedding(items, self.item_vectors() if vectors is None else vectors, padding_idx=0)
         if self.interval_embedding is not None:
-            vectors = vectors + self.interval_embedding(intervals)
+            found = found + self.interval_embedding(intervals)
         if self.calendar is not None:
             if until is None:
                 raise ValueError("a network with calendar_input needs the times of the next events")
-            vectors = vectors + self.calendar(until)
-        return vectors
+            found = found + self.calendar(until)
+        return found
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Map hidden states (..., width) to logits (..., n_items). The output is tied to the embedding, without bias."""
-        logits: torch.Tensor = hidden @ self.items.weight[1:].T
+        logits: torch.Tensor = hidden @ self.item_vectors()[1:].T
         return logits
 
-    def _input(
-        self,
-        items: torch.Tensor,
-        intervals: torch.Tensor,
-        segments: Segments,
-        who: torch.Tensor | None,
-        until: torch.Tensor | None,
-    ) -> torch.Tensor:
+    def _input(self, embedded: torch.Tensor, segments: Segments, who: torch.Tensor | None) -> torch.Tensor:
         """Return the input (T, width) of the first block."""
-        embedded = self.embedded(items, intervals, until)
         if self.traits and who is not None:
             described = torch.stack([table(who[:, i]) for i, table in enumerate(self.traits)]).sum(0)
             embedded = embedded + described[segments.windows]

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from configs.errors import TrainingError
 from configs.settings import SS4RecSettings
+from models.attributes import item_features
 from models.evaluation import MISS, metrics, popularity_level
 from models.intervals import refuse_milliseconds
 from models.losses import NextItemLoss
@@ -84,6 +85,8 @@ class SS4Rec(Recommender):
         self._compiled: Callable[[], None] | None = None
         self._rating_head: RatingHead | None = None
         self._start: WarmStart | None = None
+        self._described: pd.DataFrame | None = None  # the dataset's items
+        self._features: npt.NDArray[np.float32] | None = None  # (n_items, F) while a network learns from them
 
     def settings(self) -> dict[str, Any]:
         return self._settings.model_dump(mode="json")
@@ -105,8 +108,14 @@ class SS4Rec(Recommender):
         if self._settings.user_features:
             self._traits = UserTraits.of(users)
 
+    def describe_items(self, items: pd.DataFrame) -> None:
+        if self._settings.item_attributes:
+            self._described = items
+
     def begin_with(self, start: WarmStart) -> bool:
         parent = start.parent
+        if self._settings.item_attributes:  # the parent does not tell an item's own vector from that of its attributes
+            return False
         if not isinstance(parent, SS4Rec) or self._trait_values != parent._trait_values:
             return False
         with torch.random.fork_rng(devices=[]):
@@ -131,6 +140,9 @@ class SS4Rec(Recommender):
         self.prepare()
         settings, device, replicas = self._settings, self._device, Replicas.current()
         self._take_vocabulary(catalogue, train)
+        if settings.item_attributes:
+            self._take_vocabulary(catalogue[self._counts > 0], train)
+            self._features = self._features_of(self.catalogue)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._network = self._untrained().to(device)
@@ -188,12 +200,13 @@ class SS4Rec(Recommender):
 
         def validate() -> dict[str, float]:
             with self._autocast():
-                return metrics(holdout.ranks(hidden_of, network.items.weight[1:], MISS), (10,))
+                return metrics(holdout.ranks(hidden_of, network.item_vectors()[1:], MISS), (10,))
 
         popularity = popularity_level(train, valid, catalogue, mask_seen=mask_seen)
         # A run may resume with a different number of replicas, on a machine with other GPUs.
         words = f"{settings.model_dump_json(exclude={'replicas'})} {seed} {mask_seen}"
-        fingerprint = fingerprint_of(words, train, valid, catalogue, self._who(train.user_ids))
+        further = [] if self._features is None else [self._features]
+        fingerprint = fingerprint_of(words, train, valid, catalogue, self._who(train.user_ids), *further)
         hooks = name_first_nonfinite(network) if settings.debug else []
         if self._compiled is not None:
             self._compiled()
@@ -209,18 +222,21 @@ class SS4Rec(Recommender):
         finally:
             for hook in hooks:
                 hook.remove()
+        if self._features is not None:
+            self._give_all_vectors(catalogue, train)
         if settings.rating_head:
             self._fit_rating_head(train, valid)
         return report
 
     def _loss(self, batch: Batch) -> torch.Tensor:
-        settings, weight = self._settings, self.network.items.weight[1:]
+        settings, network = self._settings, self.network
         with self._autocast():
-            hidden = self.network(batch.items, batch.intervals, batch.segments, self._backend, batch.who, batch.until)
+            vectors = network.item_vectors()
+            hidden = network(batch.items, batch.intervals, batch.segments, self._backend, batch.who, batch.until, vectors)
             if self._autocast_dtype is not None:
                 hidden = hidden.to(self._autocast_dtype)
             chosen = NextItemLoss(settings.loss, settings.negatives, settings.calibration, settings.label_smoothing)
-            return chosen(hidden, weight, batch)
+            return chosen(hidden, vectors[1:], batch)
 
     @property
     def _autocast_dtype(self) -> torch.dtype | None:
@@ -324,7 +340,35 @@ class SS4Rec(Recommender):
         return model
 
     def _untrained(self) -> SS4RecNetwork:
-        return SS4RecNetwork(len(self.catalogue), self._settings, self._traits.sizes if self._traits is not None else ())
+        features = None if self._features is None else torch.from_numpy(np.pad(self._features, ((1, 0), (0, 0))))
+        return SS4RecNetwork(
+            len(self.catalogue), self._settings, self._traits.sizes if self._traits is not None else (), features
+        )
+
+    def _features_of(self, item_ids: IntArray) -> npt.NDArray[np.float32]:
+        if self._described is None:
+            raise TrainingError("The setting item_attributes is on, but no items are described: call describe_items first.")
+        found: npt.NDArray[np.float32] = item_features(item_ids, self._described)
+        return found
+
+    @torch.no_grad()
+    def _give_all_vectors(self, catalogue: IntArray, train: Sequences) -> None:
+        """Replace the trained network by one that has a vector for each item of the catalogue, also for those without train events.
+
+        It is like any other network: it has the vectors themselves, and no map.
+        """
+        trained, learnt = self.network.eval(), self.catalogue
+        assert trained.described is not None
+        features = torch.from_numpy(self._features_of(catalogue)).to(self._device)
+        vectors = torch.cat([torch.zeros_like(trained.items.weight[:1]), trained.described.of(features)])
+        vectors[1 + torch.from_numpy(np.searchsorted(catalogue, learnt)).to(self._device)] = trained.item_vectors()[1:]
+        weights = {name: weight for name, weight in trained.state_dict().items() if not name.startswith("described.")}
+        self._features = None
+        self._take_vocabulary(catalogue, train)
+        with torch.random.fork_rng(devices=[]):
+            network = self._untrained().to(self._device)
+        network.load_state_dict(weights | {ITEM_ROWS: vectors})
+        self._network = network.eval()
 
     @property
     def _trait_values(self) -> tuple[tuple[str, ...], ...] | None:

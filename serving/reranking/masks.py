@@ -51,6 +51,10 @@ class CatalogueRules:
         self._unpopular: Mask | None = None
         if file.min_popularity > 0:
             self._unpopular = catalogue.popularity < file.min_popularity
+        self.new: IntArray = (
+            np.flatnonzero(catalogue.popularity == 0) if file.max_new_share is not None else np.empty(0, np.int64)
+        )
+        """The items without train events, if their share is bounded."""
         self._selected = {rule.name: self._select(rule.where) for rule in file.rules if isinstance(rule, Exclude | Boost)}
         self._conditional = any(not rule.during.always or not rule.audience.everybody for rule in file.rules)
         self._shapes: OrderedDict[tuple[bool, ...], Shape] = OrderedDict()

@@ -22,6 +22,7 @@ from serving.watched_file import WatchedFile
 __all__ = ["DIVERSITY", "RankRequest", "Ranking", "Rules", "asked_attribute"]
 
 DIVERSITY = "diversity"  # reported for items that diversity brought in
+ROUNDING = 1e-9  # a tenth of 10 items is one
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 NONE: IntArray = np.empty(0, np.int64)
@@ -137,6 +138,8 @@ class Rules:
         adjusted[hidden] = -np.inf
         places = {item: (place, name, adjusted_score) for place, item, name, adjusted_score in pinned}
         adjusted[list(places)] = -np.inf
+        if self.file.max_new_share is not None:
+            _bound(adjusted, compiled.new, int(self.file.max_new_share * request.k + ROUNDING))
         wanted = request.k - len(places)
         chosen, brought = self._choose(adjusted, wanted, compiled, NONE if not places else np.array(list(places)), embeddings)
         items = list(map(int, chosen))
@@ -197,6 +200,13 @@ class Rules:
         if found is None:  # two threads may both build it, with the same result
             found = self._compiled[catalogue] = CatalogueRules(self.file, catalogue)
         return found
+
+
+def _bound(adjusted: FloatArray, items: IntArray, most: int) -> None:
+    """Close all of these items except the `most` with the highest scores."""
+    closed = np.ones(len(items), bool)
+    closed[best(adjusted[items], most)] = False
+    adjusted[items[closed]] = -np.inf
 
 
 def _hidden(request: RankRequest, n: int, *, hide_seen: bool) -> IntArray:

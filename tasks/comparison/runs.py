@@ -62,6 +62,7 @@ def run_entry(
     model = make_recommender(entry.kind, entry.models)
     model.prepare()
     model.describe_users(read_table(store, dataset, "users"))
+    model.describe_items(read_table(store, dataset, "items"))
     parts = read_split(store, dataset, settings.evaluation)
     mask = parts.masks_seen(model.sequential)
     checkpoints = checkpoints_of(settings, comparison, entry, seed)

@@ -133,7 +133,7 @@ def audit_version(
     with leased(store, f"an audit of {ref.version}", [ref.prefix, dataset.prefix]):
         columns = list(dataset.properties.with_weight(("user_id", "item_id", "timestamp", "row")))
         events = read_table(store, dataset, "interactions", columns)
-        users = read_table(store, dataset, "users")
+        users, items = (read_table(store, dataset, table) for table in ("users", "items"))
         with registry.fetched(ref) as folder:
             model = load_apart(folder)
     report(f"ranking {ref.version} under each switch")
@@ -147,6 +147,7 @@ def audit_version(
         def fresh() -> Recommender:
             model = make_recommender(kind, models)
             model.describe_users(users)
+            model.describe_items(items)
             return model
 
         rows = retrained(fresh, events, evaluation, draws=draws, seed=int(settings["seed"]), report=report, repeats=repeats)

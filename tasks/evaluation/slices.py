@@ -20,6 +20,7 @@ __all__ = ["request_slices"]
 
 MOST_VALUES = 5
 """The most frequent values of an attribute that form a slice each."""
+NEW_ITEMS = "new_items=True"  # part of the id of a protocol that ranks items without train events
 Mask = npt.NDArray[np.bool_]
 
 
@@ -41,7 +42,11 @@ def request_slices(
     Raises:
         SettingsError: Neither items nor users have an attribute of this name.
     """
-    named = {_in_words(name, nouns): mask for name, mask in slices(parts.train, parts.test).items()}
+    found = slices(parts.train, parts.test)
+    new = np.isin(parts.test.targets, parts.catalogue) & ~np.isin(parts.test.targets, parts.train.item_ids)
+    if NEW_ITEMS in parts.id.split(";") and new.any():
+        found["new items"] = new
+    named = {_in_words(name, nouns): mask for name, mask in found.items()}
     if not attributes:
         return named
     tables = [

@@ -114,8 +114,8 @@ def _train_apart(dataset: DatasetRef, settings: SearchSettings, wanted: Settings
 
 
 def _data(store: Store, dataset: DatasetRef, settings: SearchSettings) -> TrialData:
-    users = read_table(store, dataset, "users")
-    return TrialData.of(read_split(store, dataset, settings.evaluation), users)
+    users, items = (read_table(store, dataset, name) for name in ("users", "items"))
+    return TrialData.of(read_split(store, dataset, settings.evaluation), users, items)
 
 
 def _run_one(study: optuna.Study, claim: ExitStack, train: Train, settings: SearchSettings, on_epoch: OnEpoch | None) -> int:

@@ -157,6 +157,7 @@ def _fit(
     model = make_recommender(kind, settings.models)
     model.prepare()
     model.describe_users(read_table(store, dataset, "users"))
+    model.describe_items(read_table(store, dataset, "items"))
     parts = read_split(store, dataset, settings.evaluation, whole=refit_epochs is not None)
     warm = None if parent is None else begin_warm(store, parent, model, parts, settings)
     with nullcontext() if refit_epochs is None else fixed_epochs(refit_epochs):

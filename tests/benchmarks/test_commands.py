@@ -58,6 +58,7 @@ NOT_RUN = {
     "newcomer": "It installs all packages: tests/full/documents/test_pages.py runs its session.",
     "ranking.classics": "It searches for the settings of four kinds.",
     "ranking.cost": "It trains a network of each kind.",
+    "ranking.new_items": "It trains models.",
     "ranking.quality": "It trains models.",
     "ranking.ratings": "It trains models.",
     "ranking.peers": "It trains models.",

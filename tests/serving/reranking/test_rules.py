@@ -106,6 +106,9 @@ def oracle(file: RuleFile, scores: Any, films: Catalogue, request: RankRequest) 
                     if place < request.k:
                         pins[place] = (found, rule.name)
     ordered = sorted((item for item in final if item not in [i for i, _ in pins.values()]), key=lambda item: (-final[item], item))
+    if file.max_new_share is not None:
+        new = [item for item in ordered if films.popularity[item] == 0][int(round(100 * file.max_new_share) * request.k // 100) :]
+        ordered = [item for item in ordered if item not in new]
     wanted = request.k - len(pins)
     plain = ordered[:wanted]
     if file.diversity.weight > 0 and wanted > 0:
@@ -174,6 +177,7 @@ def rule_files(draw: st.DrawFn) -> RuleFile:
         {
             "seen": draw(st.sampled_from(["hide", "show"])),
             "min_popularity": draw(st.sampled_from([0, 2])),
+            "max_new_share": draw(st.sampled_from([None, 0, 0.1, 0.3, 1])),
             "diversity": {"weight": draw(st.sampled_from([0, 0, 0.25, 0.75, 1])), "pool": draw(st.integers(1, 12))},
             "rules": made,
         }

@@ -102,3 +102,17 @@ def test_pages_name_items_and_users_by_the_ids_of_the_team() -> None:
         np.array([5])
     ).tolist() == [5]
     assert replace(named, item_ids=None).labels(np.array([7])).tolist() == ["Lamp [7]"]
+
+
+def test_new_items_are_ranked_and_form_a_slice_if_a_setting_asks_for_it(world: World, parts: Split) -> None:
+    asked = world.settings.evaluation.model_copy(update={"new_items": True})
+    ranked = read_split(world.store, world.newer, asked)
+    assert set(parts.catalogue) <= set(ranked.catalogue) and ranked.id == f"{parts.id};new_items=True"
+    new = int(np.setdiff1d(ranked.catalogue, ranked.train.item_ids)[0]) if len(ranked.catalogue) > len(parts.catalogue) else -1
+    hidden = parts.test.targets[0] if new < 0 else new
+    without = [hidden not in items for items in np.split(ranked.train.item_ids, ranked.train.offsets[1:-1])]
+    train = ranked.train.of_rows(np.flatnonzero(without))
+    shown = replace(ranked, train=train, test=replace(ranked.test, targets=np.full(len(ranked.test), hidden)))
+    found = request_slices(world.store, world.newer, shown, (), WORDS)
+    assert list(found)[-1] == "new products" and found["new products"].all()
+    assert "new products" not in request_slices(world.store, world.newer, replace(shown, id=parts.id), (), WORDS)
