@@ -20,7 +20,7 @@ __all__ = ["main", "quality_against_cost"]
 RESULTS = Path(__file__).parent / "results"
 PAGES = Path(__file__).parents[1] / "docs" / "benchmarks"
 PROTOCOL = "loo-exact"
-READABLE = {
+READABLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 11,
     "svg.fonttype": "none",
