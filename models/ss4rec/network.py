@@ -125,7 +125,7 @@ class Block(nn.Module):
         self, x: torch.Tensor, read: torch.Tensor, intervals: torch.Tensor, segments: Segments
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Run the layers with the kernels that are made for a training step."""
-        from models.ss4rec.kernels.residual_cuda import add_and_normalise
+        from models.ss4rec.kernels import add_and_normalise
 
         device = x.device.type
         half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

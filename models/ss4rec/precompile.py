@@ -51,8 +51,7 @@ def _segments(device: torch.device) -> Segments:
 
 @torch.no_grad()
 def _time(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
-    from models.ss4rec.kernels import TimeScan
-    from models.ss4rec.kernels.layers_cuda import Part
+    from models.ss4rec.kernels import Part, TimeScan
     from models.ss4rec.time_aware import LEAST_DECAY
 
     states = settings.time_state
@@ -68,8 +67,7 @@ def _time(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) ->
 
 @torch.no_grad()
 def _selective(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
-    from models.ss4rec.kernels import SelectiveScan
-    from models.ss4rec.kernels.layers_cuda import Part
+    from models.ss4rec.kernels import Part, SelectiveScan
     from models.ss4rec.relation_aware import RelationAwareLayer
 
     inner, states = settings.expand * settings.width, settings.relation_state
@@ -91,8 +89,7 @@ def _selective(settings: SS4RecSettings, dtype: torch.dtype, device: torch.devic
 
 @torch.no_grad()
 def _convolution(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
-    from models.ss4rec.kernels import Convolution
-    from models.ss4rec.kernels.layers_cuda import Part
+    from models.ss4rec.kernels import Convolution, Part
 
     inner = settings.expand * settings.width
     x = torch.zeros(TOKENS, 2 * inner, dtype=dtype, device=device).chunk(2, dim=1)[0]
@@ -106,8 +103,7 @@ def _convolution(settings: SS4RecSettings, dtype: torch.dtype, device: torch.dev
 @torch.no_grad()
 def _norm(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
     from models.ss4rec.dropout import ByteDropout
-    from models.ss4rec.kernels.layers_cuda import Part
-    from models.ss4rec.kernels.residual_cuda import AddAndNormalise
+    from models.ss4rec.kernels import AddAndNormalise, Part
     from models.ss4rec.network import NORM_EPSILON
 
     x, scale = torch.zeros(TOKENS, settings.width, device=device), torch.ones(settings.width, device=device)

@@ -51,7 +51,7 @@ class RelationAwareLayer(nn.Module):
 
     def fused(self, x: torch.Tensor, segments: Segments, half: torch.dtype) -> torch.Tensor:
         """Run the layer on CUDA from no state, with products in the type `half`. Returns y (T, H)."""
-        from models.ss4rec.kernels.layers_cuda import RelationLayer
+        from models.ss4rec.kernels import RelationLayer
 
         first = (self.in_proj.weight, self.conv1d.weight, self.conv1d.bias, self.x_proj.weight)
         rest = (self.dt_proj.weight, self.dt_proj.bias, self.A_log, self.D, self.out_proj.weight)

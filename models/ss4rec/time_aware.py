@@ -65,7 +65,7 @@ class TimeAwareLayer(nn.Module):
 
     def fused(self, u: torch.Tensor, intervals: torch.Tensor, segments: Segments, half: torch.dtype) -> torch.Tensor:
         """Run the layer on CUDA from no state, with products in the type `half`. Returns y (T, H) without the term D u."""
-        from models.ss4rec.kernels.layers_cuda import TimeLayer
+        from models.ss4rec.kernels import TimeLayer
 
         own = (self.log_decay, self.frequency, self.B, self.C, self.log_step, self.signs)
         y: torch.Tensor = TimeLayer.apply(u, intervals, *own, segments, LEAST_DECAY, half)  # type: ignore[no-untyped-call]
