@@ -248,9 +248,10 @@ class Engine:
 def _described(ranking: Ranking, seen: npt.NDArray[np.int64], model: ServedModel, *, explained: bool) -> list[Recommended]:
     explanations = explain(model, ranking.items, seen) if explained else [None] * len(ranking.items)
     return [
-        Recommended(*model.described[index], score, applied_rules, model.json_of(index), explanation)
-        for index, score, applied_rules, explanation in zip(
+        Recommended(item_id, title, year, genres, attributes, score, applied_rules, model.json_of(index), explanation)
+        for index, (item_id, title, year, genres, attributes), score, applied_rules, explanation in zip(
             ranking.items.tolist(),
+            [model.described[index] for index in ranking.items.tolist()],
             ranking.scores.tolist(),
             ranking.applied_rules,
             explanations,
