@@ -257,6 +257,9 @@ TABLES: dict[str, Table] = {
     "replay-warm": Table(
         "replay_warm.json", "python -m benchmarks.pipeline.replay --study warm", rendered_by("benchmarks.pipeline.replay")
     ),
+    "replay-refit": Table(
+        "replay_refit.json", "python -m benchmarks.pipeline.replay --study refit", rendered_by("benchmarks.pipeline.replay")
+    ),
     "increment": Table("increment.json", "python -m benchmarks.pipeline.increment", increment),
     "serving": Table("serving.json", "python -m benchmarks.serving.load", serving),
     "serving-mixed": Table("serving_mixed.json", "python -m benchmarks.serving.mixed", serving_mixed),

@@ -49,7 +49,13 @@ class PopularityCounts:
         return np.empty((users, 0), np.float32)
 
     def advance(
-        self, state: Floats, items: IntArray, intervals: IntArray, offsets: IntArray, user_ids: Sequence[int | None]
+        self,
+        state: Floats,
+        items: IntArray,
+        intervals: IntArray,
+        offsets: IntArray,
+        user_ids: Sequence[int | None],
+        until: IntArray,
     ) -> Floats:
         return np.empty((len(state), 0), np.float32)
 
