@@ -25,7 +25,7 @@ app = typer.Typer(
 
 @app.command()
 def status(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
-    """Show how far the rollout is, how both versions compare, and whether each worker serves the new one.
+    """Show the stage, how both versions compare, and each worker.
 
     Nothing is changed.
 
