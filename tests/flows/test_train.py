@@ -20,6 +20,7 @@ from infra.leases import leases
 from infra.storage import open_store
 from tasks.datasets import DatasetRef, list_datasets, plan_prune, prune_versions
 from tasks.stages import Trained
+from tasks.training import Beginning
 from tests import synthetic
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +31,13 @@ class Chosen(str):
     """The name of a dataset version, which stands in for the version."""
 
     prefix = "datasets/small/old"
+
+
+class NothingTrained(Trained):
+    """Stands for the candidates of a stage that the test replaces."""
+
+    def began(self, beginning: Beginning) -> Trained:
+        return self
 
 
 @pytest.mark.parametrize(
@@ -63,7 +71,7 @@ def test_a_deployments_run_registers_or_uploads_what_it_trained(
         "run_lock": lambda *_: nullcontext(),
         "leased": lambda *_: nullcontext(),
         "chosen_dataset": lambda dataset, data, *_: Chosen(dataset or f"{data.dataset_name}/new"),
-        "train_inline": lambda dataset, *_: note(f"train {dataset}", Trained([])),
+        "train_inline": lambda dataset, *_: note(f"train {dataset}", NothingTrained([])),
         "refit_model": lambda _, kind, epochs, *__: note(f"refit {kind} for {epochs} epochs"),
         "evaluate_candidates": lambda *_: note("evaluate"),
         "register_unjudged": lambda *_: note("register", VERSION),
