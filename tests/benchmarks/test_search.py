@@ -7,10 +7,12 @@ from pathlib import Path
 
 import optuna
 
-from benchmarks.ranking.peers import settings_of
+from benchmarks.ranking.peers import SEARCHES, settings_of, studies_of
 from benchmarks.ranking.search import FIXED, FURTHER, SPACES, STARTS, Worker, study_of
 from configs.kinds import spec_of
 from models.search import suggest
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_trial_that_the_end_cut_off_counts_with_its_best_epoch_and_its_settings_can_be_trained(tmp_path: Path) -> None:
@@ -29,3 +31,17 @@ def test_a_trial_that_the_end_cut_off_counts_with_its_best_epoch_and_its_setting
         assert found["best"] == 0 and found["trials"][0]["value"] == 0.3
         settings = settings_of(variant, {name: found})
         assert all(getattr(settings, key) == value for key, value in STARTS[name][0].items())
+
+
+def test_the_recorded_trials_begin_with_the_given_points_and_lie_within_the_space() -> None:
+    studies = studies_of([ROOT / path for path in SEARCHES])
+    assert sorted(studies) == sorted(SPACES)
+    for name, study in studies.items():
+        trials = {trial["number"]: trial["params"] for trial in study["trials"]}
+        assert [trials[number] for number in range(2)] == STARTS[name][:2]
+        spec = spec_of("ss4rec" if name == FURTHER else name)
+        for params in trials.values():
+            assert params.keys() == SPACES[name].keys()
+            spec.settings.model_validate(study["fixed"] | params)
+        reached = {trial["number"]: trial["value"] for trial in study["trials"]}
+        assert reached[study["best"]] == max(reached.values())

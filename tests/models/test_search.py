@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks.ranking.search import SEED, SPACE, STARTS
 from configs.errors import TrainingError
 from configs.kinds import Parameter, spec_of
 from configs.settings import EvaluationSettings, SS4RecSettings
@@ -52,25 +49,6 @@ class Untouchable:
 
     def __len__(self) -> int:
         raise AssertionError("the test part was counted")
-
-
-def test_the_recorded_search_can_be_drawn_again_trial_by_trial() -> None:
-    recorded = json.loads((Path(__file__).parents[2] / "benchmarks/results/search.json").read_text())
-    assert recorded["seed"] == SEED
-    study = optuna.create_study(direction="maximize", sampler=make_sampler(SEED))
-    for start in STARTS:
-        study.enqueue_trial(start)
-    for before in recorded["trials"]:
-        trial = study.ask()
-        found = suggest(trial, SPACE, SPEC)
-        assert found.keys() == before["params"].keys()
-        for name, value in before["params"].items():  # processors differ in the last bit of an exponential
-            assert found[name] == (pytest.approx(value, rel=1e-9) if isinstance(value, float) else value), name
-        if before["state"] == "pruned":
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        else:
-            study.tell(trial, before["value"])
-    assert len(study.trials) == 33 and study.best_trial.number == recorded["best"]
 
 
 @pytest.mark.full
