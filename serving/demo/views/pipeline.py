@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,8 @@ from infra.version_names import shortened
 from serving.demo import Context, charts, link_to_reports, plain_table, when
 
 __all__ = ["show"]
+
+COMMAND = re.compile(r"`((?:recsys|make|python) [^`]+)`")
 
 METRICS = {"NDCG@10": "ndcg@10", "HR@10": "hr@10", "MRR@10": "mrr@10"}
 MARKS = {
@@ -99,8 +102,8 @@ def _intervals(context: Context, ref: ModelRef, metric: str) -> list[dict[str, A
 
 
 def _with_commands(text: str) -> str:
-    """Return a sentence as Markdown, with the commands between backticks as code."""
-    parts = shortened(text).split("`")
+    """Return a sentence as Markdown, with the commands between backticks as code. All else is shown as it is written."""
+    parts = COMMAND.split(shortened(text))
     return "".join(code_span(part) if place % 2 else escaped(part) for place, part in enumerate(parts))
 
 
