@@ -19,7 +19,7 @@ Log = logging.Logger | logging.LoggerAdapter[Any]
 def mirror_champion(store: Store, model_name: str, settings: TrackingSettings, log: Log) -> None:
     """Register the champion and the version that a rollback returns to, and give them the aliases `champion` and `previous`.
 
-    The log is read anew, so what an earlier call could not send is made up for. Does nothing unless `mlflow_registry` is set. A failure
+    Each call reads the whole log, so it also sends what an earlier call could not send. Does nothing unless `mlflow_registry` is set. A failure
     is logged once, and never raised.
     """
     if settings.mlflow_uri is None or not settings.mlflow_registry:
