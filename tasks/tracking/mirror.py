@@ -19,8 +19,8 @@ Log = logging.Logger | logging.LoggerAdapter[Any]
 def mirror_champion(store: Store, model_name: str, settings: TrackingSettings, log: Log) -> None:
     """Register the champion and the version that a rollback returns to, and give them the aliases `champion` and `previous`.
 
-    Each call reads the whole log, so it also sends what an earlier call could not send. Does nothing unless `mlflow_registry` is set. A failure
-    is logged once, and never raised.
+    Each call reads the whole log, so it also sends what an earlier call could not send.
+    Does nothing unless `mlflow_registry` is set. A failure is logged once, and never raised.
     """
     if settings.mlflow_uri is None or not settings.mlflow_registry:
         return
