@@ -1,4 +1,5 @@
-"""What an image contains: its size, its packages by size, and a digest of every file, by which two builds are compared."""
+"""What an image contains: its size, its packages by size, a digest of every file, by which two builds are compared, and how its code
+differs from a checkout."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Contents", "differing", "read_contents"]
+__all__ = ["Contents", "differing", "other_code", "read_contents"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,16 @@ def read_contents(tool: str, image: str) -> Contents:
 def differing(one: Contents, other: Contents) -> list[str]:
     """Return the paths that only one of two images has, or whose content or rights differ."""
     return sorted(path for path in one.files | other.files if one.files.get(path) != other.files.get(path))
+
+
+def other_code(app: Path, checkout: Path) -> list[str]:
+    """Return the modules of an image's folder /app that a checkout lacks or has with other contents, as paths in that folder."""
+    modules = sorted(path.relative_to(app) for path in app.rglob("*.py"))
+    return [
+        str(module)
+        for module in modules
+        if not (checkout / module).is_file() or (checkout / module).read_bytes() != (app / module).read_bytes()
+    ]
 
 
 @contextmanager

@@ -7,13 +7,14 @@ from contextlib import ExitStack
 
 import pytest
 
-from infra.images.builder import Builder
+from infra.images.builder import ROOT, Builder
+from infra.images.contents import other_code
 from infra.images.running import Unpacked, unpacked, why_not
 
 
 @pytest.fixture(scope="session")
 def image() -> Iterator[Callable[[str], Unpacked]]:
-    """Return a function that returns an image by its name. The test is skipped if the image is not built here."""
+    """Return a function that returns an image by its name. The test is skipped unless the image was built here from the same code."""
     if reason := why_not():
         pytest.skip(reason)
     found: dict[str, Unpacked] = {}
@@ -25,6 +26,8 @@ def image() -> Iterator[Callable[[str], Unpacked]]:
                 pytest.skip(f"{name} is not built: make images")
             if name not in found:
                 found[name] = stack.enter_context(unpacked(full))
+            if other := other_code(found[name].root / "app", ROOT):
+                pytest.skip(f"{name} was built from other code ({other[0]} differs): make images")
             return found[name]
 
         yield get
