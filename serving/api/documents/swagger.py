@@ -24,17 +24,23 @@ FILES = {
 OWN_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 
 LEGIBLE = """<style>
-  .swagger-ui .opblock .opblock-summary-method, .swagger-ui .info .title small pre.version { color: #000; text-shadow: none; }
-  .swagger-ui .info .title small, .swagger-ui .info .title small.version-stamp { background: #d5dbe1; }
-  .swagger-ui a.link, .swagger-ui .info .base-url, .swagger-ui .info .link .url, .swagger-ui .info a { color: #0b57b0; }
-  .swagger-ui .opblock-tag small, .swagger-ui .opblock .opblock-summary-description { color: #3b4151; }
-  .swagger-ui .parameter__in, .swagger-ui .parameter__extension, .swagger-ui .parameter__deprecated { color: #4a525b; }
-  .swagger-ui .parameter__name.required span, .swagger-ui .parameter__name.required::after { color: #a61b1b; }
-  .swagger-ui .btn.cancel { color: #a61b1b; border-color: #a61b1b; }
-  .swagger-ui .btn.execute { background: #1d5a9e; border-color: #1d5a9e; }
-  .swagger-ui .download-contents { background: #3f464e; }
+  html:not(.dark-mode) {
+    .swagger-ui .opblock .opblock-summary-method, .swagger-ui .info .title small pre.version { color: #000; text-shadow: none; }
+    .swagger-ui .info .title small, .swagger-ui .info .title small.version-stamp { background: #d5dbe1; }
+    .swagger-ui a.link, .swagger-ui .info .base-url, .swagger-ui .info .link .url, .swagger-ui .info a { color: #0b57b0; }
+    .swagger-ui .opblock-tag small, .swagger-ui .opblock .opblock-summary-description { color: #3b4151; }
+    .swagger-ui .parameter__in, .swagger-ui .parameter__extension, .swagger-ui .parameter__deprecated { color: #4a525b; }
+    .swagger-ui .parameter__name.required span, .swagger-ui .parameter__name.required::after { color: #a61b1b; }
+    .swagger-ui .btn.cancel { color: #a61b1b; border-color: #a61b1b; }
+    .swagger-ui .btn.execute { background: #1d5a9e; border-color: #1d5a9e; }
+    .swagger-ui .download-contents { background: #3f464e; }
+  }
+  html.dark-mode {
+    .swagger-ui .btn.cancel { color: #ff9d9d !important; border-color: #ff9d9d; }
+    .swagger-ui .examples-select__section-label { color: #e4e6e6; }
+  }
   .swagger-ui .microlight span[style*="211, 99, 99"] { color: #f0a5a5 !important; }
-  .swagger-ui .opblock-body pre.microlight:focus-visible { outline: 3px solid #6cb8d3; }
+  .swagger-ui :is(.opblock-summary-control, .models-control, pre.microlight):focus-visible { outline: 3px solid #6cb8d3 !important; }
   .swagger-ui .response-col_links { display: none; }
   @media (max-width: 40rem) {
     .swagger-ui .opblock-tag { flex-wrap: wrap; }
@@ -43,6 +49,14 @@ LEGIBLE = """<style>
   body { margin: 0; }
 </style>"""
 """Colours with enough contrast, where Swagger UI has fainter ones, and tags that fit a phone. The API has no links between answers."""
+SCHEME = """
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", follow);
+follow();
+"""
+"""A script that gives the page the browser's scheme. Swagger UI has dark colours, but only its own top bar, which this page lacks,
+switches to them."""
 NAMED = """
 new MutationObserver(() => {
   for (const each of document.querySelectorAll("select:not([aria-label], [id])")) each.setAttribute("aria-label", "Example");
@@ -65,7 +79,12 @@ def documentation(title: str) -> Content:
         swagger_favicon_url="docs/favicon-32x32.png",
         swagger_ui_parameters={"deepLinking": False, "defaultModelsExpandDepth": 0, "displayRequestDuration": True},
     )
-    text = bytes(page.body).decode().replace("<html>", '<html lang="en">', 1).replace("</head>", f"{LEGIBLE}\n</head>", 1)
+    text = (
+        bytes(page.body)
+        .decode()
+        .replace("<html>", '<html lang="en">', 1)
+        .replace("</head>", f"{LEGIBLE}\n<script>{SCHEME}</script>\n</head>", 1)
+    )
     text = text.replace("</body>", f"<script>{NAMED}</script>\n</body>", 1)
     allowed = " ".join(f"'sha256-{_digest(script)}'" for script in re.findall(r"<script>(.*?)</script>", text, re.DOTALL))
     policy = (

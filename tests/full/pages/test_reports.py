@@ -171,6 +171,21 @@ def test_everybody_can_try_a_request_in_the_documentation(page: Page, server: st
         view.close()
 
 
+def test_the_documentation_follows_the_browsers_scheme(page: Page, server: str) -> None:
+    page.goto(f"{server}/docs")
+    backgrounds = []
+    for scheme in ("light", "dark", "light"):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.wait_for_function(
+            "wanted => document.documentElement.classList.contains('dark-mode') === wanted", arg=scheme == "dark"
+        )
+        backgrounds.append(page.evaluate("getComputedStyle(document.documentElement).backgroundColor"))
+        if folder := os.environ.get("RECSYS_SHOTS"):
+            page.wait_for_selector(".opblock")
+            page.screenshot(path=f"{folder}/docs-{scheme}.png")
+    assert backgrounds[0] == backgrounds[2] != backgrounds[1] == "rgb(28, 32, 34)"
+
+
 def test_everybody_can_read_what_the_server_shows(page: Page, server: str) -> None:
     assert page.context.browser is not None
     browser = page.context.browser
