@@ -9,7 +9,8 @@ ARG BASE=docker.io/library/python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82
 FROM ${BASE} AS packages
 # An empty TORCH_INDEX takes torch from the index of pip's own configuration.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1
+# strip_environment.py compiles everything. pip reads PIP_NO_COMPILE the other way round: 0 keeps it from compiling too.
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=0
 WORKDIR /app
 COPY requirements requirements
 RUN python -m venv /opt/venv \

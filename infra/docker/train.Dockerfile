@@ -11,7 +11,8 @@ FROM ${KERNELS} AS kernels
 FROM ${BASE} AS build
 ARG TORCH=2.11.0
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cu130
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1
+# strip_environment.py compiles everything. pip reads PIP_NO_COMPILE the other way round: 0 keeps it from compiling too.
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=0
 WORKDIR /app
 COPY requirements requirements
 # torch brings the CUDA libraries as packages, so no stage needs a CUDA image.

@@ -10,7 +10,8 @@ FROM ${POSTGRES} AS postgres
 FROM ${BASE} AS build
 # An empty TORCH_INDEX takes torch from the index of pip's own configuration.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1
+# strip_environment.py compiles everything. pip reads PIP_NO_COMPILE the other way round: 0 keeps it from compiling too.
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=0
 WORKDIR /app
 COPY requirements requirements
 # torch is installed first, without CUDA. The lock file has the exact version of every package, so nothing has to be resolved. It has
