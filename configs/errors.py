@@ -16,6 +16,7 @@ __all__ = [
     "GateError",
     "LostReplicaError",
     "ModelMissingError",
+    "NewerReleaseError",
     "NotFoundError",
     "OverloadedError",
     "OverwrittenError",
@@ -122,6 +123,10 @@ class StoreFullError(StoreError):
 
 class VersionCorruptError(StoreError):
     """A stored version does not match its manifest."""
+
+
+class NewerReleaseError(VersionCorruptError):
+    """A newer release of this project wrote a version, with settings that this release does not know."""
 
 
 class ChampionMissingError(RecsysError):

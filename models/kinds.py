@@ -13,6 +13,8 @@ from typing import Any
 
 from configs.errors import SettingsError, TrainingError, VersionCorruptError
 from configs.kinds import ModelSpec, spec_of
+from configs.loading import refuse_newer
+from configs.renames import former_keys
 
 __all__ = ["kind_in", "recommender_class", "serving_class"]
 
@@ -25,17 +27,23 @@ def kind_in(folder: Path) -> ModelSpec:
 
     Raises:
         VersionCorruptError: if the folder does not contain a model of a known kind.
+        NewerReleaseError: if a newer release of this project wrote the model.
     """
     try:
-        name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model"]
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        name = config["model"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise VersionCorruptError(f"{folder} does not contain a model: its config.json cannot be read ({error}).") from error
     if not isinstance(name, str):
         raise VersionCorruptError(f"{folder} does not contain a model: its config.json has the kind {name!r}.")
     try:
-        return spec_of(name)
+        spec = spec_of(name)
     except SettingsError as error:
         raise VersionCorruptError(f"{folder} contains a model of the unknown kind {name!r}. {error}") from error
+    if spec.recommender.startswith("models."):  # a plugin may read settings of its own past
+        known = {*spec.settings.model_fields, *former_keys(spec.settings)}
+        refuse_newer(config.get("settings", {}), f"The model in {folder}", known)
+    return spec
 
 
 def recommender_class(spec: ModelSpec) -> Any:

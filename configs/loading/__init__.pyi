@@ -1,3 +1,4 @@
+from .recorded import read_recorded, refuse_newer
 from .settings import (
     Effective,
     Given,
@@ -19,7 +20,9 @@ __all__ = [
     "load_settings",
     "merged",
     "named_configs",
+    "read_recorded",
     "read_settings_file",
+    "refuse_newer",
     "settings_in",
     "settings_of_run",
 ]

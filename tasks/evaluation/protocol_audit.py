@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from configs.loading import read_recorded
 from configs.settings import EvaluationSettings, ModelSettings
 from infra.leases import leased
 from infra.pages import code_span, escaped, markdown_table
@@ -127,7 +128,7 @@ def audit_version(
     registry = ModelRegistry(store)
     manifest = registry.manifest(ref.name, ref.version)
     settings = manifest["lineage"]["settings"]
-    evaluation = EvaluationSettings.model_validate(settings["evaluation"])
+    evaluation = read_recorded(EvaluationSettings, settings["evaluation"], f"The version {ref.version}")
     name, version = ref.dataset.split("/")
     dataset = load_dataset_ref(store, name, version)
     with leased(store, f"an audit of {ref.version}", [ref.prefix, dataset.prefix]):

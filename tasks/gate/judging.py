@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 
 from configs.errors import GateError, TrainingError, VersionCorruptError
 from configs.kinds import place_of
-from configs.loading import merged
+from configs.loading import merged, read_recorded, refuse_newer
+from configs.renames import former_keys
 from configs.settings import EvaluationSettings, ModelSettings, NounSettings, PromotionSettings, RetrainSettings
 from configs.training_place import TrainingPlaceSettings
 from infra.leases import leased
@@ -71,7 +72,7 @@ def judge_sealed(store: Store, ref: ModelRef, settings: PromotionSettings) -> De
     """
     manifest = ModelRegistry(store).manifest(ref.name, ref.version)
     trained = manifest["lineage"]["settings"]
-    evaluation = EvaluationSettings.model_validate(trained["evaluation"])
+    evaluation = read_recorded(EvaluationSettings, trained["evaluation"], f"The version {ref.version}")
     nouns = NounSettings.model_validate(trained.get("data", {}).get("nouns", {}))  # earlier versions have none
     name, version = ref.dataset.split("/")
     stored = StagedVersion(ref.name, ref.version, ref.prefix, manifest["files"])
@@ -93,7 +94,9 @@ def gate_settings(store: Store, ref: ModelRef, given: PromotionSettings | None =
     With the default settings instead, a version that a stricter gate held could pass when it is judged again.
     """
     manifest = ModelRegistry(store).manifest(ref.name, ref.version)
-    stored = PromotionSettings.of_version(manifest["lineage"]["settings"]["promotion"])
+    recorded = manifest["lineage"]["settings"]["promotion"]
+    refuse_newer(recorded, f"The version {ref.version}", {*PromotionSettings.model_fields, *former_keys(PromotionSettings)})
+    stored = PromotionSettings.of_version(recorded)
     overrides = given.model_dump(exclude_unset=True) if given is not None else {}
     return PromotionSettings.of_version(merged(stored.model_dump(), overrides), given=overrides)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from configs.errors import GateError, NotFoundError, TrainingError, VersionCorruptError
+from configs.loading import read_recorded
 from configs.settings import EvaluationSettings, ModelSettings
 from infra.digests import sha256_of_json
 from infra.registry import ModelRef, ModelRegistry, Promotion, StagedVersion
@@ -218,7 +219,7 @@ def _opponent(ground: Ground, version: str) -> Opponent:
 def refuse_other_protocol(store: Store, ref: ModelRef, ours: EvaluationSettings) -> None:
     """Check that a champion has the train part of `ours`. Raises GateError if it was trained under another protocol."""
     manifest = ModelRegistry(store).manifest(ref.name, ref.version)
-    own = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
+    own = read_recorded(EvaluationSettings, manifest["lineage"]["settings"]["evaluation"], f"The version {ref.version}")
     if own.train_id != ours.train_id:
         raise GateError(
             f"The champion {ref.version} was trained under {own.train_id}, but this run evaluates under {ours.train_id}: "

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from configs.errors import VersionCorruptError
+from configs.loading import read_recorded
 from configs.settings import DriftSettings, EvaluationSettings
 from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
@@ -78,11 +79,13 @@ def live_quality(
         resamples: Number of resamples that the p-value comes from.
 
     Raises:
-        VersionCorruptError: The champion's files are not the ones it was sealed with.
+        VersionCorruptError: The champion's files are not the ones it was sealed with, or a newer release wrote it.
     """
     registry = ModelRegistry(store)
     manifest = registry.manifest(champion.name, champion.version)
-    settings = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
+    settings = read_recorded(
+        EvaluationSettings, manifest["lineage"]["settings"]["evaluation"], f"The champion {champion.version}"
+    )
     asked = live_requests(events, trained_until, settings, limit=requests, seed=seed)
     with registry.fetched(champion, serving=True) as folder:
         holdout = _holdout_ranks(folder, champion.kind)

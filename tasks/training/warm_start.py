@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from configs.errors import NotFoundError, VersionCorruptError
+from configs.loading import read_recorded
 from configs.settings import EvaluationSettings, RetrainSettings
 from infra.erasures import erased_users
 from infra.registry import ModelRef, ModelRegistry
@@ -54,7 +55,7 @@ def _why_not(store: Store, dataset: DatasetRef, champion: ModelRef, settings: Re
     if champion.kind != settings.challenger:
         return f"the champion is of the kind {champion.kind}"
     stored = ModelRegistry(store).manifest(champion.name, champion.version)["lineage"]["settings"]["evaluation"]
-    evaluation = EvaluationSettings.model_validate(stored)
+    evaluation = read_recorded(EvaluationSettings, stored, f"The champion {champion.version}")
     if evaluation.train_id != settings.evaluation.train_id:
         return f"the champion was trained under {evaluation.train_id}"
     own = _events_of(read_split(store, load_dataset_ref(store, *champion.dataset.split("/")), settings.evaluation).train)
