@@ -45,6 +45,6 @@ def _described(registry: ModelRegistry, model_name: str, version: str) -> dict[s
     ref = registry.version(model_name, version)
     tags = {"recsys_version": version, "kind": ref.kind, "dataset": ref.dataset, "protocol": ref.protocol, "manifest": ref.digest}
     figures = {name.replace("@", "_at_"): f"{value:.6g}" for name, value in ref.metrics.items()}
-    # MLflow refuses the path of a folder, which would be one on its own machine.
-    source = ref.uri if ref.uri.startswith("s3:") else f"recsys:{ref.prefix}"
+    # MLflow's server refuses the path of a folder, which would be one on its own machine, and an address without an absolute path.
+    source = ref.uri if ref.uri.startswith("s3:") else f"recsys:///{ref.prefix}"
     return {"version": version, "source": source, "tags": tags | figures}
