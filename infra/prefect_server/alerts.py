@@ -14,7 +14,7 @@ from uuid import UUID
 
 from configs.errors import DeploymentMissingError
 from infra.prefect_server.environment import AlertSettings
-from infra.prefect_server.upkeep import ALIVE, PINGED, UNSTARTED, ping_daily, start_in_time
+from infra.prefect_server.upkeep import ALIVE, PINGED, SILENT, UNSTARTED, ZOMBIE, lost_runs, ping_daily, start_in_time
 
 if TYPE_CHECKING:
     from prefect.automations import Automation
@@ -26,7 +26,6 @@ __all__ = [
     "CHAMPION_AGES",
     "DRIFT_DETECTED",
     "DRIFT_WITHOUT_DATA",
-    "NO_HEARTBEAT",
     "RESUME",
     "RESUMED",
     "RETRAIN",
@@ -60,20 +59,16 @@ ONCE = timedelta(minutes=1)
 """A crash that is reported twice in this time starts the deployment once. A run that proves to be alive may crash soon after."""
 RESUME = "resume/resume"
 RETRAIN = "retrain/retrain"
-NO_HEARTBEAT = "No heartbeat for"
-"""How the message of a run begins that was crashed because its heartbeats stopped. Its process may live: the server may have been
-away, or the clock of the run's machine, which dates the heartbeats, may be slow."""
-FAILED, LATE, ZOMBIE, DECIDED, DRIFTED, ROLLED, AGES, LIVES = (
+FAILED, LATE, DECIDED, DRIFTED, ROLLED, AGES, LIVES = (
     "recsys: a run failed",
     "recsys: a run is late",
-    "recsys: a run without heartbeats is crashed",
     "recsys: a decision on a version",
     "recsys: drift",
     "recsys: a rollout",
     "recsys: a champion gets too old",
     "recsys: the daily message",
 )
-ALERTS = (FAILED, LATE, ZOMBIE, UNSTARTED, DECIDED, DRIFTED, ROLLED, AGES, LIVES, PINGED, RESUMED)
+ALERTS = (FAILED, LATE, ZOMBIE, SILENT, UNSTARTED, DECIDED, DRIFTED, ROLLED, AGES, LIVES, PINGED, RESUMED)
 
 
 def quoted(expression: str) -> str:
@@ -132,34 +127,11 @@ def wanted_automations(
         resume: The deployment of the flow `resume`.
         switch: The block with the address of a dead man's switch, if there is one.
     """
-    from prefect.client.schemas.objects import StateType
-    from prefect.events.actions import ChangeFlowRunState, SendNotification
+    from prefect.events.actions import SendNotification
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
     from prefect.events.schemas.events import ResourceSpecification
 
-    window = alerts.heartbeat_s * alerts.missed_heartbeats
-    zombie = AutomationCore(
-        name=ZOMBIE,
-        description=f"A run whose last heartbeat is {window} s old has lost its process or machine.",
-        trigger=EventTrigger(
-            after={"prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.*"},
-            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=window),
-        ),
-        actions=[
-            ChangeFlowRunState(
-                name=None,
-                force=False,
-                state=StateType.CRASHED,
-                message=f"{NO_HEARTBEAT} {window} s: the process or the machine is gone.",
-            )
-        ],
-    )
-    always = [zombie, start_in_time(alerts.start_s)]
+    always = [*lost_runs(alerts.heartbeat_s * alerts.missed_heartbeats), start_in_time(alerts.start_s)]
     if alerts.resume_crashed:
         always.append(resume_once(resume, alerts.heartbeat_s))
     if switch is not None:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["left_over", "set_up", "set_up_by"]
 
 ENVIRONMENT = "recsys_environment"
+HEARTBEATS = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 PROJECT = "movielens-recsys"
 NO_STORE_KEYS = "left out: no store credentials are set for rented pods (AWS_TRAINER_CREDENTIALS)"
 NO_RESUMING = "left out: alerts.resume_crashed is off"
@@ -85,7 +86,7 @@ def set_up(
         if rents and settings.pools.gpu_image is None and not has_image(client):
             changes.append(Change("image", GPU_POOL, NO_IMAGE))
         report(SETUP, 3, steps, "the work pools and queues are there")
-        complete = [_for_pods(wanted, settings, has_store_keys) for wanted in definitions]
+        complete = [_for_pods(_with_heartbeats(wanted, settings), settings, has_store_keys) for wanted in definitions]
         changes += _deploy(client, complete, active=settings.schedules, rents=rents)
         changes.append(_start_retraining_when_due(client, settings.retraining.model_name))
         changes += _set_up_alerts(client, settings.alerts)
@@ -179,6 +180,12 @@ def _definitions(settings: EnvironmentSettings) -> list[Definition]:
             f"crons names {', '.join(sorted(unknown))}, but the deployments are {', '.join(wanted.full_name for wanted in found)}."
         )
     return found
+
+
+def _with_heartbeats(wanted: Definition, settings: EnvironmentSettings) -> Definition:
+    """Return the deployment whose runs send heartbeats as often as the automations expect them."""
+    env = {"env": {HEARTBEATS: str(settings.alerts.heartbeat_s)}}
+    return replace(wanted, fields={**wanted.fields, "job_variables": merged(env, wanted.fields["job_variables"])})
 
 
 def _for_pods(wanted: Definition, settings: EnvironmentSettings, has_store_keys: bool) -> Definition:

@@ -1,4 +1,5 @@
-"""Automations for what nobody looks at: a run whose worker is lost before it starts, and a server that has fallen silent."""
+"""Automations for what nobody looks at: a run that is lost, a run whose worker is lost before it starts, and a server that has fallen
+silent."""
 
 from __future__ import annotations
 
@@ -11,13 +12,86 @@ from infra.prefect_server.environment import CPU_POOL
 if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore
 
-__all__ = ["ALIVE", "NOT_STARTED", "PINGED", "UNSTARTED", "ping_daily", "start_in_time"]
+__all__ = [
+    "ALIVE",
+    "NOT_STARTED",
+    "NO_HEARTBEAT",
+    "PINGED",
+    "SILENT",
+    "UNSTARTED",
+    "ZOMBIE",
+    "lost_runs",
+    "ping_daily",
+    "start_in_time",
+]
 
 ALIVE = "recsys.alive"
 """The daily housekeeping has run. Its message shows that people would be told, and its absence alarms whoever waits for it."""
 NOT_STARTED = "Not started within"
 """How the message of a run begins that was crashed because no process has begun to execute it."""
-UNSTARTED, PINGED = "recsys: a run that does not start is crashed", "recsys: the dead man's switch"
+NO_HEARTBEAT = "No heartbeat for"
+"""How the message of a run begins that was crashed because its heartbeats stopped. Its process may live: the server may have been
+away, or the clock of the run's machine, which dates the heartbeats, may be slow."""
+ZOMBIE, SILENT, UNSTARTED, PINGED = (
+    "recsys: a run without heartbeats is crashed",
+    "recsys: a run that never sends a heartbeat is crashed",
+    "recsys: a run that does not start is crashed",
+    "recsys: the dead man's switch",
+)
+
+
+def lost_runs(window_s: int) -> list[AutomationCore]:
+    """Return the automations that have a run crashed whose process or machine is lost.
+
+    The first watches every run that has sent a heartbeat. The second watches runs that may be lost before their first one arrives: the
+    server itself notes that they run. It looks only at runs of the CPU pool, to which setup gives heartbeats; others need not send any.
+
+    Args:
+        window_s: Seconds without a heartbeat after which a run counts as lost.
+    """
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.events.schemas.events import ResourceSpecification
+
+    def crashed(name: str, description: str, after: str, related: dict[str, str | list[str]]) -> AutomationCore:
+        return AutomationCore(
+            name=name,
+            description=description,
+            trigger=EventTrigger(
+                after={after},
+                expect={"prefect.flow-run.*"},
+                match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+                match_related=ResourceSpecification(related),
+                for_each={"prefect.resource.id"},
+                posture=Posture.Proactive,
+                threshold=1,
+                within=timedelta(seconds=window_s),
+            ),
+            actions=[
+                ChangeFlowRunState(
+                    name=None,
+                    force=False,
+                    state=StateType.CRASHED,
+                    message=f"{NO_HEARTBEAT} {window_s} s: the process or the machine is gone.",
+                )
+            ],
+        )
+
+    return [
+        crashed(
+            ZOMBIE,
+            f"A run whose last heartbeat is {window_s} s old has lost its process or machine.",
+            "prefect.flow-run.heartbeat",
+            {},
+        ),
+        crashed(
+            SILENT,
+            f"A run that began {window_s} s ago and has sent no heartbeat was lost at once.",
+            "prefect.flow-run.Running",
+            {"prefect.resource.role": "work-pool", "prefect.resource.name": CPU_POOL},
+        ),
+    ]
 
 
 def start_in_time(start_s: int) -> AutomationCore:

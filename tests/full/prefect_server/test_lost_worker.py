@@ -1,4 +1,4 @@
-"""A worker that dies between taking a run and starting it blocks nothing for long: a real Prefect server."""
+"""A worker or run that dies between two of its signs of life blocks nothing for long: a real Prefect server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ PENDING = {"type": "PENDING", "name": "Pending"}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     with prefect_server(tmp_path_factory.mktemp("prefect")) as environment:
-        done = recsys(["setup", "--set", "schedules=false", "--set", "alerts.start_s=20"], environment)
+        alerts = "alerts={start_s: 20, heartbeat_s: 30, missed_heartbeats: 2}"
+        done = recsys(["setup", "--set", "schedules=false", "--set", alerts], environment)
         assert done.returncode == 0, done.stderr
         yield environment
 
@@ -76,3 +77,16 @@ def test_a_run_whose_worker_died_before_it_started_frees_its_slots_and_is_starte
         return {run["parameters"]["run"] for run in found} >= set(lost)
 
     wait_until(resumed, 600, "the runs that start both again")
+
+
+def test_a_run_that_is_lost_before_its_first_heartbeat_frees_its_slot(server: dict[str, str]) -> None:
+    deployment = read(server, "deployments/name/etl/etl")
+    assert deployment["job_variables"]["env"] == {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}, "its runs need not send heartbeats"
+    for run in ask(server, "flow_runs/filter", flow_runs={"state": {"type": {"any_": ["PENDING"]}}}):  # of the test before
+        ask(server, f"flow_runs/{run['id']}/set_state", state={"type": "CANCELLED", "name": "Cancelled"}, force=True)
+    lost = started(server, "etl/etl")
+    assert take(server, lost)["status"] == "ACCEPT"
+    assert ask(server, f"flow_runs/{lost}/set_state", state={"type": "RUNNING", "name": "Running"})["status"] == "ACCEPT"
+    wait_until(lambda: read(server, f"flow_runs/{lost}")["state_type"] == "CRASHED", 600, "the crash")
+    assert read(server, f"flow_runs/{lost}")["state"]["message"].startswith("No heartbeat for 60 s")
+    assert take(server, started(server, "etl/etl"))["status"] == "ACCEPT", "the schedule is still blocked"
