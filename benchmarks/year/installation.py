@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, LiteralString, TypeVar
+from typing import IO, Any, LiteralString, TypeVar
 
 import httpx
 import psycopg
@@ -31,12 +31,12 @@ __all__ = ["MODEL", "ZONE", "Installation", "installation", "wait_until"]
 MODEL = "movie-ranker"
 ZONE = "Europe/Berlin"
 DATASET = "year"  # of the dataset
-PATIENCE_S, LOOK_S = 900.0, 0.4  # for anything that is waited for, and between two looks
+PATIENCE_S, LOOK_S = 900.0, 0.25  # for anything that is waited for, and between two looks
 LOOPS = {  # of the server and the worker, by the real clock, so that days of seconds have as many of them as real days need
     "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "4",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": "20",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ORPHAN_CLEANUP_LOOP_SECONDS": "60",
-    "PREFECT_WORKER_QUERY_SECONDS": "0.5",
+    "PREFECT_WORKER_QUERY_SECONDS": "0.3",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "1",
 }
@@ -275,12 +275,24 @@ class Installation:
         started = Program.of(process.pid)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        wait_until(lambda: not _is_alive(process.pid), f"the end of {service}")  # PostgreSQL runs as a child of what was started
         if away_s:
             time.sleep(away_s)
         with self.stack.log(service).open("ab") as log:
-            self.stack.processes[service] = subprocess.Popen(
-                started.command, env=started.environment, cwd=started.folder, stdout=log, stderr=log, start_new_session=True
-            )
+            while not self._stays(service, started, log):
+                pass  # what the killed one left, such as PostgreSQL's shared memory, may still be in use
+
+    def _stays(self, service: str, program: Program, log: IO[bytes]) -> bool:
+        """Start a service, as a supervisor does, and return whether it still runs after three seconds."""
+        process = subprocess.Popen(
+            program.command, env=program.environment, cwd=program.folder, stdout=log, stderr=log, start_new_session=True
+        )
+        self.stack.processes[service] = process
+        try:
+            process.wait(3)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
 
 
 @dataclass(frozen=True)
@@ -298,6 +310,14 @@ class Program:
 
         environment = dict(each.split("=", 1) for each in fields("environ") if "=" in each)
         return cls(fields("cmdline"), environment, os.readlink(f"/proc/{pid}/cwd"))
+
+
+def _is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def merge(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
