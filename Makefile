@@ -141,9 +141,10 @@ clean:
 	rm -rf .venv .recsys .coverage* site
 
 # torch is installed first, with its dependencies. The lock files contain everything else (and none of torch's CUDA packages).
+# Modules are compiled when they are first imported (--no-compile): most of the thousands that torch brings never are.
 .venv/core.stamp: requirements/core.txt pyproject.toml packages/prefect-runpod/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c requirements/core.txt torch
+	$(PIP_INSTALL) --no-compile $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c requirements/core.txt torch
 	$(PIP_INSTALL) --no-deps --no-compile -r requirements/core.txt
 	$(PIP_INSTALL) --no-deps --no-build-isolation -e packages/prefect-runpod -e .
 	touch $@

@@ -66,6 +66,13 @@ def _silu(x: Any) -> Any:
 
 
 @jit
+def _copy(x: Any, out: Any) -> None:
+    """Copy a row. An assignment of arrays would have numba compile the words of its error for seconds."""
+    for i in range(x.shape[0]):
+        out[i] = x[i]
+
+
+@jit
 def _normalise(x: Any, scale: Any, shift: Any, out: Any) -> None:
     """Compute out = LayerNorm(x). Both may be the same array."""
     width = x.shape[0]
@@ -88,7 +95,7 @@ def _read(pre: Any, x: Any, rows: Any, scale: Any, shift: Any, z: Any) -> None:
         if pre:
             _normalise(x[r], scale, shift, z[r])
         else:
-            z[r] = x[r]
+            _copy(x[r], z[r])
 
 
 @jit
@@ -204,7 +211,7 @@ def _keep(kept: Any, count: Any, x: Any) -> None:
     """Move the rows `kept` (count,), which are in order, to the front."""
     for place in range(count):
         if kept[place] != place:
-            x[place] = x[kept[place]]
+            _copy(x[kept[place]], x[place])
 
 
 @jit
@@ -227,11 +234,16 @@ def advance(
     x, z = np.empty((room, width), np.float32), np.empty((room, width), np.float32)
     y = np.empty((room, w.out_proj.shape[1] * PANEL), np.float32)
     drive, factors = np.empty((room, w.drive.shape[1] * PANEL), np.float32), np.empty((4, states), np.float32)
-    u, gate, inner = np.empty((3, room, w.in_proj.shape[1] * PANEL), np.float32)
+    inner_width = w.in_proj.shape[1] * PANEL  # three arrays: parts of one array would be of another type, and `dense` be compiled again
+    u, gate, inner = (
+        np.empty((room, inner_width), np.float32),
+        np.empty((room, inner_width), np.float32),
+        np.empty((room, inner_width), np.float32),
+    )
     coefficients, sums = np.empty((room, w.x_proj.shape[1] * PANEL), np.float32), np.empty(channels, np.float32)
-    user = 0
+    user, zero = 0, np.int64(0)  # a literal 0 would be a type of its own
     for begin in range(offsets[0], offsets[-1], CHUNK):
-        rows, finished = min(CHUNK, offsets[-1] - begin), 0
+        rows, finished = min(CHUNK, offsets[-1] - begin), zero
         for r in range(rows):
             t = begin + r
             while offsets[user + 1] <= t:
@@ -248,7 +260,7 @@ def advance(
             if reads_hours:
                 for i in range(width):
                     x[r, i] += w.hours[hours[t], i]
-        place, read = 0, rows  # only users' last events need the output of the last layer
+        place, read = zero, rows  # only users' last events need the output of the last layer
         for k in range(blocks):
             if states > 0:
                 _read(pre, x, rows, w.norm_scale[k], w.norm_shift[k], z)
@@ -289,4 +301,4 @@ def advance(
             if pre:
                 _normalise(x[r], w.final_scale, w.final_shift, hidden[owner[ends[r]]])
             else:
-                hidden[owner[ends[r]]] = x[r]
+                _copy(x[r], hidden[owner[ends[r]]])
