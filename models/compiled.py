@@ -8,7 +8,16 @@ from typing import Any
 import numba
 import numpy as np
 
-__all__ = ["exp2_of_negative", "exp_of_negative", "expm1_of_negative", "jit", "sine_and_cosine", "softplus"]
+__all__ = [
+    "copy_row",
+    "copy_rows",
+    "exp2_of_negative",
+    "exp_of_negative",
+    "expm1_of_negative",
+    "jit",
+    "sine_and_cosine",
+    "softplus",
+]
 
 # Division by zero gives infinity, as in numpy: with the check that Python's error needs, no loop that divides is vectorised.
 jit: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"}, cache=True)
@@ -16,6 +25,24 @@ jit: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", fastmath={
 _LOG2_E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693145751953125)
 _LN2_LOW = np.float32(1.428606765330187e-06)
+
+
+# An assignment of arrays would have numba compile the words of its error as well, for seconds.
+
+
+@jit
+def copy_row(x: Any, out: Any) -> None:
+    """Copy an array of one dimension."""
+    for i in range(x.shape[0]):
+        out[i] = x[i]
+
+
+@jit
+def copy_rows(x: Any, out: Any) -> None:
+    """Copy an array of two dimensions."""
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            out[i, j] = x[i, j]
 
 
 @jit

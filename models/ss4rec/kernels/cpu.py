@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from models.compiled import copy_row, copy_rows
 from models.compiled import exp_of_negative as _exp
 from models.compiled import jit as _jit
 
@@ -32,13 +33,13 @@ def _complex_forward(a: Array, b: Array, offsets: Offsets, start: Array, h: Arra
     states = a.shape[1] // 2
     for window in range(first, last):
         state = final[window]
-        state[:] = start[window]
+        copy_row(start[window], state)
         for t in range(offsets[window], offsets[window + 1]):
             for p in range(states):
                 ar, ai, re, im = a[t, p], a[t, states + p], state[p], state[states + p]
                 state[p] = ar * re - ai * im + b[t, p]
                 state[states + p] = ar * im + ai * re + b[t, states + p]
-            h[t] = state
+            copy_row(state, h[t])
 
 
 @_jit
@@ -90,12 +91,12 @@ def _selective_forward(
     width, states = u.shape[1], a.shape[1]
     for window in range(first, last):
         h = final[window]
-        h[:, :] = start[window]
+        copy_rows(start[window], h)
         begin = offsets[window]
         slot = begin // CHUNK + window
         for t in range(begin, offsets[window + 1]):
             if (t - begin) % CHUNK == 0 and len(kept) > 0:
-                kept[slot + (t - begin) // CHUNK] = h
+                copy_rows(h, kept[slot + (t - begin) // CHUNK])
             for d in range(width):
                 step = delta[t, d]
                 drive = step * u[t, d]
@@ -136,7 +137,7 @@ def _selective_backward(
         for chunk in range((length - 1) // CHUNK, -1, -1):
             origin = begin + chunk * CHUNK
             steps = min(CHUNK, length - chunk * CHUNK)
-            h[0] = kept[slot + chunk]
+            copy_rows(kept[slot + chunk], h[0])
             for i in range(steps):
                 t = origin + i
                 for d in range(width):

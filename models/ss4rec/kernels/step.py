@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.compiled import exp2_of_negative, exp_of_negative, expm1_of_negative, jit, sine_and_cosine, softplus
+from models.compiled import copy_row, exp2_of_negative, exp_of_negative, expm1_of_negative, jit, sine_and_cosine, softplus
 from models.ss4rec.kernels.matrices import PANEL, dense
 
 __all__ = ["Floats", "Weights", "advance"]
@@ -66,13 +66,6 @@ def _silu(x: Any) -> Any:
 
 
 @jit
-def _copy(x: Any, out: Any) -> None:
-    """Copy a row. An assignment of arrays would have numba compile the words of its error for seconds."""
-    for i in range(x.shape[0]):
-        out[i] = x[i]
-
-
-@jit
 def _normalise(x: Any, scale: Any, shift: Any, out: Any) -> None:
     """Compute out = LayerNorm(x). Both may be the same array."""
     width = x.shape[0]
@@ -95,7 +88,7 @@ def _read(pre: Any, x: Any, rows: Any, scale: Any, shift: Any, z: Any) -> None:
         if pre:
             _normalise(x[r], scale, shift, z[r])
         else:
-            _copy(x[r], z[r])
+            copy_row(x[r], z[r])
 
 
 @jit
@@ -211,7 +204,7 @@ def _keep(kept: Any, count: Any, x: Any) -> None:
     """Move the rows `kept` (count,), which are in order, to the front."""
     for place in range(count):
         if kept[place] != place:
-            _copy(x[kept[place]], x[place])
+            copy_row(x[kept[place]], x[place])
 
 
 @jit
@@ -234,7 +227,9 @@ def advance(
     x, z = np.empty((room, width), np.float32), np.empty((room, width), np.float32)
     y = np.empty((room, w.out_proj.shape[1] * PANEL), np.float32)
     drive, factors = np.empty((room, w.drive.shape[1] * PANEL), np.float32), np.empty((4, states), np.float32)
-    inner_width = w.in_proj.shape[1] * PANEL  # three arrays: parts of one array would be of another type, and `dense` be compiled again
+    inner_width = (
+        w.in_proj.shape[1] * PANEL
+    )  # three arrays: parts of one array would be of another type, and `dense` be compiled again
     u, gate, inner = (
         np.empty((room, inner_width), np.float32),
         np.empty((room, inner_width), np.float32),
@@ -301,4 +296,4 @@ def advance(
             if pre:
                 _normalise(x[r], w.final_scale, w.final_shift, hidden[owner[ends[r]]])
             else:
-                _copy(x[r], hidden[owner[ends[r]]])
+                copy_row(x[r], hidden[owner[ends[r]]])
