@@ -269,6 +269,7 @@ TABLES: dict[str, Table] = {
         "general_serving.json", "python -m benchmarks.serving.general", rendered_by("benchmarks.serving.general")
     ),
     "rules": Table("rules.json", "python -m benchmarks.serving.rules", rendered_by("benchmarks.serving.rules")),
+    "top-k": Table("top_k.json", "python -m benchmarks.serving.top_k", rendered_by("benchmarks.serving.top_k")),
     "bodies": Table("bodies.json", "python -m benchmarks.serving.bodies", _bodies),
     "first-calls": Table(
         "first_calls.json", "python -m benchmarks.serving.first_calls", rendered_by("benchmarks.serving.first_calls")

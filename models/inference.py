@@ -18,6 +18,7 @@ __all__ = [
     "SAMPLE_FILE",
     "Floats",
     "InferenceModel",
+    "ProductModel",
     "ServingModel",
     "WindowModel",
     "load_inference_model",
@@ -85,6 +86,17 @@ class InferenceModel(ServingModel, Protocol):
         ...
 
     def scores(self, hidden: Floats) -> Floats: ...
+
+
+@runtime_checkable
+class ProductModel(Protocol):
+    """An `InferenceModel` whose scores are the inner products of a hidden state with `item_vectors`."""
+
+    def scores_of(self, hidden: Floats, items: IntArray | None) -> Floats:
+        """Return the scores (m,) of some items, or with None of all (n_items,), for one hidden state (H,).
+
+        They are the same to the last bit as the scores of all items.
+        """
 
 
 @runtime_checkable

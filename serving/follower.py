@@ -367,3 +367,5 @@ def warm(model: ServedModel) -> None:
         scores = model.scores(model.states(plans, users), plans, [count * 3600] * size, users)
         if not np.isfinite(scores).all():
             raise VersionCorruptError(f"The version {model.version} computes scores that are not finite.")
+    if model.index is not None:
+        model.index.candidates(np.ones(model.model.item_vectors.shape[1], np.float32), 1)

@@ -11,7 +11,7 @@ Three other servers get the closed load on the same users for comparison: the pr
 history, a plain FastAPI server over the torch model, and one over RecBole's SASRec.
 
 Every row has the CPU milliseconds of the server's processes per request, which other work on the machine affects less than the
-latency, and the load at the start. The result also records how long the machine itself pauses programs (`benchmarks.serving.pauses`).
+latency, and the load at the start. The result also records how long the machine itself pauses programs (`benchmarks.pauses`).
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pauses import measure_pauses
 from benchmarks.report import hardware, skip_without, write_result
 from benchmarks.serving.open_load import http_request, send_at_rate
-from benchmarks.serving.pauses import measure_pauses
 from benchmarks.serving.plain import KIND
 from benchmarks.serving.world import NAME, fill_redis, free_port, histories, publish_drawn, redis_server, running
 from configs.serving import ServingSettings, StateSettings

@@ -127,6 +127,13 @@ class RecurrentSS4Rec:
         products(self.item_vectors, hidden, scores)
         return scores
 
+    def scores_of(self, hidden: Floats, items: IntArray | None) -> Floats:
+        """See `models.inference.ProductModel`."""
+        vectors = self.item_vectors if items is None else self.item_vectors[items]
+        scores: Floats = np.empty((1, len(vectors)), np.float32)
+        products(vectors, hidden[None], scores)
+        return scores[0]
+
     def _scaled(self, seconds: Floats) -> Floats:
         kind = self.settings.interval
         if kind == "none":

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from configs.errors import RecsysError
 from configs.serving import CHAMPION, BatchSettings
 from models.inference import Floats
+from models.pruning import UserScores
 from models.schema import DataSchema
 from serving.engine.answer_cache import AnswerCache, answer_key
 from serving.engine.cold_start_cache import ColdStartCache
@@ -196,8 +197,8 @@ class Engine:
             results[place] = self._rank(row, next(scores) if row.warm else None, model, rules)
         return results
 
-    def _scores(self, rows: Sequence[_Row], model: ServedModel) -> Iterator[Floats]:
-        """Return the scores (n,) of each row, and store the states that were computed for them."""
+    def _scores(self, rows: Sequence[_Row], model: ServedModel) -> Iterator[Floats | UserScores]:
+        """Return the scores of each row, and store the states that were computed for them."""
         if not rows:
             return iter(())
         users, plans = [row.job.user for row in rows], [row.plan for row in rows]
@@ -208,9 +209,9 @@ class Engine:
             if row.new_state and row.job.user is not None
         }
         self.states.write(states, model)
-        return iter(model.scores(numbers, plans, [row.job.time.at for row in rows], users))
+        return iter(model.scored(numbers, plans, [row.job.time.at for row in rows], users))
 
-    def _rank(self, row: _Row, scores: Floats | None, model: ServedModel, rules: Rules) -> Answer | Exception:
+    def _rank(self, row: _Row, scores: Floats | UserScores | None, model: ServedModel, rules: Rules) -> Answer | Exception:
         """Return the answer with the row's scores, or a cold start if there are none."""
         job, filters, detail = row.job, row.job.filters, ""
         try:

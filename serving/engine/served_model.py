@@ -21,7 +21,8 @@ import numpy.typing as npt
 from pydantic_core import to_json
 
 from configs.errors import VersionCorruptError
-from models.inference import SAMPLE_FILE, Floats, InferenceModel, WindowModel, load_inference_model, served_events
+from models.inference import SAMPLE_FILE, Floats, InferenceModel, ProductModel, WindowModel, load_inference_model, served_events
+from models.pruning import ItemIndex, UserScores
 from models.top_k import best
 from serving.catalogue import Catalogue, ItemDescription
 from serving.state import UserLog, UserState
@@ -31,6 +32,7 @@ __all__ = ["Plan", "ServedModel"]
 IntArray = npt.NDArray[np.int64]
 TOLERANCE = 1e-4  # relative, for the scores of the stored answers: another CPU sums in a different order
 SPARSE, MANY = 64, 1_000_000  # a table of all raw ids may have up to SPARSE x items + MANY entries
+INDEXED = 100_000  # from this number of items, an index finds the best of them; a scan of fewer takes a millisecond or two
 HALF_TOLERANCE = 5e-2  # if the stored scores were computed in bfloat16
 
 
@@ -72,6 +74,8 @@ class ServedModel:
         self._table = _table(catalogue.item_ids)
         self._folded = [catalogue.name_of(index).casefold() for index in range(len(catalogue))]
         vectors = model.item_vectors
+        self.index = ItemIndex.of(vectors) if isinstance(model, ProductModel) and len(vectors) >= INDEXED else None
+        """Finds the best items without a scan of all. None for a small catalogue, or if scores are not products of vectors."""
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         self.directions: Floats = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
 
@@ -158,11 +162,23 @@ class ServedModel:
             offsets = np.concatenate([[0], np.cumsum([len(plan.items) for plan in plans])]).astype(np.int64)
             items, times = np.concatenate([plan.items for plan in plans]), np.concatenate([plan.times for plan in plans])
             return self._window.window_scores(items, times, offsets, np.array(now, np.int64), users)
+        return self._recurrent.scores(self._hidden(numbers, plans, now, users))
+
+    def scored(
+        self, numbers: Floats, plans: Sequence[Plan], now: Sequence[int], users: Sequence[int | None]
+    ) -> Sequence[Floats | UserScores]:
+        """Return the scores of each request: those of all items (n_items,), or with an index, those that will be asked for."""
+        if self.index is None or not isinstance(self.model, ProductModel):
+            return list(self.scores(numbers, plans, now, users))
+        hidden = self._hidden(numbers, plans, now, users)
+        return [UserScores(self.index, row, self.model.scores_of) for row in hidden]
+
+    def _hidden(self, numbers: Floats, plans: Sequence[Plan], now: Sequence[int], users: Sequence[int | None]) -> Floats:
+        """Return the hidden states (B, H) of requests at `now`, for a model with states."""
         items = np.array([plan.items[-1] for plan in plans], np.int64)
         last = np.array([plan.times[-1] for plan in plans], np.int64)
         until = np.maximum(np.array(now, np.int64), last)  # an event may be a little later than the server's clock
-        hidden = self._recurrent.advance(numbers.copy(), items, until - last, np.arange(len(plans) + 1), users, until)
-        return self._recurrent.scores(hidden)
+        return self._recurrent.advance(numbers.copy(), items, until - last, np.arange(len(plans) + 1), users, until)
 
     def id_of(self, item_id: int) -> int | str | None:
         """Return the team's id of an item by its number, or None if it is text and the model does not know the item."""

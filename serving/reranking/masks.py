@@ -27,6 +27,7 @@ class Shape:
     """The combined effect of the active rules."""
 
     excluded: Mask | None  # (n,) items excluded by rules
+    open: Mask | None  # (n,) items that are neither excluded nor too unpopular; None if all are open
     closed: npt.NDArray[np.float32] | None  # (n,) upper bound of scores: -inf if excluded or not popular enough, else inf
     offset: npt.NDArray[np.float32] | None  # (n,) sum of boosts, in standard deviations
     boosts: list[tuple[str, Mask]]
@@ -184,11 +185,13 @@ class CatalogueRules:
             for rule in boosts:
                 offset[self._selected[rule.name]] += np.float32(rule.by)
         excluded = np.logical_or.reduce([self._selected[rule.name] for rule in excludes]) if excludes else None
-        closed = [mask for mask in (excluded, self._unpopular) if mask is not None]
+        shut = [mask for mask in (excluded, self._unpopular) if mask is not None]
+        is_open = ~np.logical_or.reduce(shut) if shut else None
         index_of: Callable[[int | str], int | None] = self._catalogue.index_named
         return Shape(
             excluded=excluded,
-            closed=np.where(np.logical_or.reduce(closed), np.float32(-np.inf), np.float32(np.inf)) if closed else None,
+            open=is_open,
+            closed=None if is_open is None else np.where(is_open, np.float32(np.inf), np.float32(-np.inf)),
             offset=offset,
             boosts=[(rule.name, self._selected[rule.name]) for rule in boosts],
             pins=[

@@ -13,10 +13,12 @@ import numpy.typing as npt
 from configs.errors import RequestInvalidError, RequestRefusedError
 from configs.loading import read_settings_file, settings_in
 from configs.serving import AttributeValue, RuleFile
-from models.top_k import best, spread
+from models.pruning import UserScores
+from models.top_k import spread
 from serving.catalogue import Catalogue
 from serving.reranking.diversity import maximal_marginal_relevance
 from serving.reranking.masks import CatalogueRules, Shape
+from serving.reranking.scored import Scan, Search
 from serving.watched_file import WatchedFile
 
 __all__ = ["DIVERSITY", "RankRequest", "Ranking", "Rules", "asked_attribute"]
@@ -94,7 +96,7 @@ class Rules:
 
     def rank(
         self,
-        scores: FloatArray,
+        scores: FloatArray | UserScores,
         catalogue: Catalogue,
         request: RankRequest,
         embeddings: npt.NDArray[np.float32] | None = None,
@@ -106,7 +108,7 @@ class Rules:
         Items are ordered by score with boosts, then by diversity, and then pins are placed. Ties go to the lower index.
 
         Args:
-            scores: (n,) the model's scores. Items whose score is not finite are never shown.
+            scores: (n,) the model's scores, or a user's in an indexed catalogue. Items whose score is not finite are never shown.
             catalogue: The items that the scores belong to.
             request: The number of items, the history and the filters.
             embeddings: (n, d) the model's item vectors, for `diversity.by: embeddings`. None or without columns if it has none.
@@ -117,7 +119,7 @@ class Rules:
             ValueError: If an array does not fit the catalogue.
         """
         n = len(catalogue)
-        if scores.shape != (n,):
+        if not isinstance(scores, UserScores) and scores.shape != (n,):
             raise ValueError(f"scores have the shape {scores.shape} for {n} items")
         if request.k < 0:
             raise ValueError(f"k is {request.k}")
@@ -127,23 +129,21 @@ class Rules:
         hides_seen = catalogue.schema.hides_seen if self.file.seen is None else self.file.seen == "hide"
         hidden = _hidden(request, n, hide_seen=hides_seen)
         allowed = _filter(compiled, catalogue, request)
-        adjusted = scores if scratch else scores.astype(np.float32)
-        if shape.offset is not None:
-            adjusted += np.float32(spread(adjusted)) * shape.offset
-        pinned = _pins(shape, adjusted, hidden, allowed, request.k)
-        if shape.closed is not None:
-            np.minimum(adjusted, shape.closed, out=adjusted)
-        if allowed is not None:
-            np.putmask(adjusted, ~allowed, -np.inf)
-        adjusted[hidden] = -np.inf
-        places = {item: (place, name, adjusted_score) for place, item, name, adjusted_score in pinned}
-        adjusted[list(places)] = -np.inf
-        if self.file.max_new_share is not None:
-            _bound(adjusted, compiled.new, int(self.file.max_new_share * request.k + ROUNDING))
+        if isinstance(scores, UserScores) and not self._reads_all(shape):
+            found: Scan | Search = Search(scores)
+        else:
+            dense = scores.all() if isinstance(scores, UserScores) else scores if scratch else scores.astype(np.float32)
+            if shape.offset is not None:
+                dense += np.float32(spread(dense)) * shape.offset
+            bounded = None if self.file.max_new_share is None else int(self.file.max_new_share * request.k + ROUNDING)
+            found = Scan(dense, compiled.new, bounded)
+        pinned = _pins(shape, found, hidden, allowed, request.k)
+        places = {item: (place, name, score) for place, item, name, score in pinned}
+        found.close(shape, allowed, np.concatenate([hidden, np.array(list(places), np.int64)]))
         wanted = request.k - len(places)
-        chosen, brought = self._choose(adjusted, wanted, compiled, NONE if not places else np.array(list(places)), embeddings)
+        chosen, chosen_scores, brought = self._choose(found, wanted, compiled, np.array(list(places), np.int64), embeddings)
         items = list(map(int, chosen))
-        shown = {int(item): float(adjusted[item]) for item in chosen}
+        shown = dict(zip(items, chosen_scores.tolist(), strict=True))
         for item, (place, _, score) in sorted(places.items(), key=lambda entry: entry[1][0]):
             items.insert(place, item)  # a place beyond the end appends the item
             shown[item] = score
@@ -159,26 +159,29 @@ class Rules:
             np.array(items, np.int64), np.array([shown[item] for item in items], np.float32), applied_rules, shape.left_out
         )
 
+    def _reads_all(self, shape: Shape) -> bool:
+        """Return whether all scores are needed: boosts depend on their spread, and a bound of new items on which of these are best."""
+        return shape.offset is not None or self.file.max_new_share is not None
+
     def _choose(
         self,
-        adjusted: FloatArray,
+        found: Scan | Search,
         wanted: int,
         compiled: CatalogueRules,
         pinned: IntArray,
         embeddings: npt.NDArray[np.float32] | None,
-    ) -> tuple[IntArray, set[int]]:
-        """Return the `wanted` items, and those that are only among them because of diversity."""
+    ) -> tuple[IntArray, FloatArray, set[int]]:
+        """Return the `wanted` items, their scores, and the items that are only among them because of diversity."""
         diversity = self.file.diversity
         if diversity.weight == 0 or wanted <= 0:
-            return best(adjusted, wanted), set()
-        pool = best(adjusted, max(wanted, diversity.pool))
+            return *found.best(wanted), set()
+        pool, scores = found.best(max(wanted, diversity.pool))
         features, cosine = self._features(compiled, np.concatenate([pool, pinned]), embeddings)
-        chosen = pool[
-            maximal_marginal_relevance(
-                adjusted[pool], features[: len(pool)], features[len(pool) :], wanted, weight=diversity.weight, cosine=cosine
-            )
-        ]
-        return chosen, set(map(int, chosen)) - set(map(int, pool[:wanted]))
+        places = maximal_marginal_relevance(
+            scores, features[: len(pool)], features[len(pool) :], wanted, weight=diversity.weight, cosine=cosine
+        )
+        chosen = pool[places]
+        return chosen, scores[places], set(map(int, chosen)) - set(map(int, pool[:wanted]))
 
     def _features(
         self, compiled: CatalogueRules, items: IntArray, embeddings: npt.NDArray[np.float32] | None
@@ -200,13 +203,6 @@ class Rules:
         if found is None:  # two threads may both build it, with the same result
             found = self._compiled[catalogue] = CatalogueRules(self.file, catalogue)
         return found
-
-
-def _bound(adjusted: FloatArray, items: IntArray, most: int) -> None:
-    """Close all of these items except the `most` with the highest scores."""
-    closed = np.ones(len(items), bool)
-    closed[best(adjusted[items], most)] = False
-    adjusted[items[closed]] = -np.inf
 
 
 def _hidden(request: RankRequest, n: int, *, hide_seen: bool) -> IntArray:
@@ -257,16 +253,19 @@ def asked_attribute(catalogue: Catalogue, name: str, values: Sequence[AttributeV
 
 
 def _pins(
-    shape: Shape, adjusted: FloatArray, hidden: IntArray, allowed: npt.NDArray[np.bool_] | None, k: int
+    shape: Shape, found: Scan | Search, hidden: IntArray, allowed: npt.NDArray[np.bool_] | None, k: int
 ) -> list[tuple[int, int, str, float]]:
     """Return place (from 0), item, rule and score of each pin that may be shown. Places and items are unique."""
-    found: list[tuple[int, int, str, float]] = []
+    pinned: list[tuple[int, int, str, float]] = []
     if not shape.pins:
-        return found
+        return pinned
     closed, taken = set(map(int, hidden)), set()
     for wanted, item, name in shape.pins:
         out = item in closed or (shape.excluded is not None and bool(shape.excluded[item]))
-        if out or (allowed is not None and not allowed[item]) or not np.isfinite(adjusted[item]):
+        if out or (allowed is not None and not allowed[item]):
+            continue
+        score = found.of(item)
+        if not np.isfinite(score):
             continue
         place = wanted
         while place in taken:
@@ -274,5 +273,5 @@ def _pins(
         if place < k:
             taken.add(place)
             closed.add(item)
-            found.append((place, item, name, float(adjusted[item])))
-    return found
+            pinned.append((place, item, name, score))
+    return pinned

@@ -42,6 +42,7 @@ TESTED = {
     "pipeline.drift_power": "test_drift_power.py",
     "pipeline.gate": "test_gate.py",
     "serving.experiments": "test_experiments.py",
+    "serving.top_k": "serving/test_top_k.py",
     "figures": "test_figures.py",
     "tables": "test_tables.py",
     "training.parity": "test_commands.py",
@@ -96,7 +97,7 @@ def test_every_benchmark_is_run_in_a_small_volume_or_has_a_reason_why_not() -> N
     assert sorted([*SMALL, *TESTED, *NOT_RUN]) == sorted(COMMANDS)
     for command, file in TESTED.items():
         *_, package, name = ["benchmarks", *command.split(".")]
-        text = Path(__file__).with_name(file).read_text()
+        text = (Path(__file__).parent / file).read_text()
         assert f"import {name}" in text or f"{package}.{name} import" in text or f'"{command}"' in text, command
 
 

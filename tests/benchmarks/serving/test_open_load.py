@@ -12,9 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks.pauses import measure_pauses
 from benchmarks.serving import open_load
 from benchmarks.serving.open_load import http_request, send_at_rate
-from benchmarks.serving.pauses import measure_pauses
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 

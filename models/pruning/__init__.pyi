@@ -1,0 +1,3 @@
+from .index import ItemIndex, ItemMask, UserScores
+
+__all__ = ["ItemIndex", "ItemMask", "UserScores"]
