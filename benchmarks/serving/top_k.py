@@ -203,7 +203,9 @@ def _measured(items: Items, index: ItemIndex, genres: tuple[str, ...], count: in
             seen = np.concatenate([liked, rng.integers(0, len(items.vectors), SEEN - len(liked))])
             yield user, RankRequest(K, seen, genres)
 
-    spent, scan_spent, equal, given_up = [], [], 0, 0
+    spent: list[float] = []
+    scan_spent: list[float] = []
+    equal = given_up = 0
     rules.warm(items.catalogue)
     for user, request in requests():
         scans[0] = 0
