@@ -193,9 +193,9 @@ def _measured(items: Items, index: ItemIndex, genres: tuple[str, ...], count: in
     def scores_of(user: Floats, chosen: IntArray | None) -> Floats:
         scans[0] += chosen is None
         vectors = items.vectors if chosen is None else items.vectors[chosen]
-        found = np.empty((1, len(vectors)), np.float32)
-        products(vectors, user[None], found)
-        return found[0]
+        found: Floats = np.empty(len(vectors), np.float32)
+        products(vectors, user[None], found[None])
+        return found
 
     def requests() -> Iterator[tuple[Floats, RankRequest]]:
         for user in items.states[rng.integers(0, len(items.states), count)] if count < len(items.states) else items.states:

@@ -148,11 +148,11 @@ def _open(blocks: Any, block: Any, bounds: Any, least: Any, sums: Any) -> Any:
         for d in range(begin, end):
             total += abs(wanted[d])
         unit = max(total * np.float32(LEVELS / MOST_SUM), np.float32(TINY))
-        inverse, shift, difference = np.float32(1.0) / unit, 0, np.float32(0.0)
+        inverse, shift, difference = np.float32(1.0) / unit, np.int64(0), np.float32(0.0)
         for d in range(begin, end):
             weight = np.int16(np.int32(np.floor(wanted[d] * inverse + np.float32(0.5))))
             weights[d] = weight
-            shift += np.int32(weight)
+            shift += np.int64(weight)
             difference += abs(wanted[d] - np.float32(weight) * unit)
         seen += np.float64(total)
         missed += np.float64(difference)

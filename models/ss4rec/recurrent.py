@@ -130,9 +130,9 @@ class RecurrentSS4Rec:
     def scores_of(self, hidden: Floats, items: IntArray | None) -> Floats:
         """See `models.inference.ProductModel`."""
         vectors = self.item_vectors if items is None else self.item_vectors[items]
-        scores: Floats = np.empty((1, len(vectors)), np.float32)
-        products(vectors, hidden[None], scores)
-        return scores[0]
+        scores: Floats = np.empty(len(vectors), np.float32)
+        products(vectors, hidden[None], scores[None])
+        return scores
 
     def _scaled(self, seconds: Floats) -> Floats:
         kind = self.settings.interval

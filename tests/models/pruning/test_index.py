@@ -33,9 +33,9 @@ def drawn(rng: np.random.Generator, kind: str, n: int, width: int) -> Floats:
 
 
 def all_scores(vectors: Floats, user: Floats) -> Floats:
-    found = np.empty((1, len(vectors)), np.float32)
-    products(vectors, user[None], found)
-    return found[0]
+    found: Floats = np.empty(len(vectors), np.float32)
+    products(vectors, user[None], found[None])
+    return found
 
 
 def scores_of(vectors: Floats, made: ItemIndex, user: Floats) -> UserScores:

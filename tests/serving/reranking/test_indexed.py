@@ -37,9 +37,9 @@ RULES: dict[str, dict[str, Any]] = {
 
 def scores_of(user: Floats, items: np.ndarray | None) -> Floats:
     vectors = VECTORS if items is None else VECTORS[items]
-    found = np.empty((1, len(vectors)), np.float32)
-    products(vectors, user[None], found)
-    return found[0]
+    found: Floats = np.empty(len(vectors), np.float32)
+    products(vectors, user[None], found[None])
+    return found
 
 
 @pytest.fixture(scope="module")
