@@ -79,11 +79,12 @@ def main() -> None:
     rare = min({name for own in trained.genres for name in own}, key=lambda name: sum(name in own for own in trained.genres))
     rows: list[dict[str, Any]] = []
     few = max(given.requests // OTHERS, 1)
-    for kind, asked in {
+    asked_by_kind: dict[str, dict[tuple[str, ...], int]] = {
         "as trained": {(genre,): given.requests, (): few, (rare,): few},
         "noise alone": {(genre,): few},
         "equally likely directions": {(genre,): few},
-    }.items():
+    }
+    for kind, asked in asked_by_kind.items():
         items = _items(trained, kind, given.items, given.seed)
         began = time.thread_time()
         index = ItemIndex.of(items.vectors)
@@ -103,7 +104,7 @@ def main() -> None:
 def render(result: dict[str, Any]) -> str:
     """Return the result as a Markdown table."""
     head = [f"{result['items']:,} items, {K} of them, {SEEN} seen", "genre", "requests", "p50 / p99, ms", "a scan's, ms"]
-    rows = []
+    rows: list[list[str]] = []
     for row in result["rows"]:
         p50, p99 = row["p50_ms"], row["p99_ms"]
         bar = "" if rows else f" (bar p99 < {BAR_MS:g}: {'met' if p99 < BAR_MS else '**missed**'})"
@@ -128,6 +129,8 @@ def _trained(given: argparse.Namespace) -> Trained:
     model = SS4Rec(SS4RecSettings(device="cpu", max_epochs=given.epochs))
     model.fit(parts.train, parts.valid, parts.catalogue, seed=given.seed, mask_seen=True)
     films = load_tables(given.source, given.data).items
+    if films is None:
+        raise SystemExit(f"{given.source} has no genres.")
     listed = dict(zip(films["item_id"].tolist(), films["genres"].fillna("").tolist(), strict=True))
     genres = [[name for name in str(listed.get(item, "")).split("|") if name] for item in parts.catalogue.tolist()]
     states = model.user_vectors(_asked(parts.train, given.requests, given.seed)).numpy()
