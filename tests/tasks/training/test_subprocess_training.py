@@ -102,6 +102,7 @@ def test_a_parent_that_is_killed_leaves_no_folder(step: str, temporary: Path) ->
     end, left = time.monotonic() + 180, True
     while left and time.monotonic() < end:
         left = any(temporary.iterdir())
+        time.sleep(0.05)
     assert not left
 
 
