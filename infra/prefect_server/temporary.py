@@ -109,14 +109,15 @@ class TemporaryServer(SubprocessASGIServer):
 
     def _wait_for(self, process: subprocess.Popen[bytes], seconds: float) -> None:
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            status = process.poll()
-            if status is not None:
-                raise _NotUpError(f"ended with status {status} instead of starting")
-            with suppress(httpx.TransportError):
-                if httpx.get(f"{self.api_url}/health", timeout=ANSWER_S).status_code == 200:
-                    return
-            time.sleep(0.1)
+        with httpx.Client(timeout=ANSWER_S) as client:  # one for all attempts: each new one reads all certificates of the machine
+            while time.monotonic() < end:
+                status = process.poll()
+                if status is not None:
+                    raise _NotUpError(f"ended with status {status} instead of starting")
+                with suppress(httpx.TransportError):
+                    if client.get(f"{self.api_url}/health").status_code == 200:
+                        return
+                time.sleep(0.1)
         raise _NotUpError(f"was not up within {seconds:g} s")
 
     def _pass_on(self, stderr: IO[bytes], said: deque[str]) -> None:

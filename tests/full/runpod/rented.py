@@ -22,6 +22,7 @@ import httpx
 
 from infra.local_stack.stack import local_stack
 from runpod_double.runpod_api import ACCOUNT_KEY, IMAGE, RunPodDouble
+from tests.doubles.live_prefect import client
 from tests.doubles.runpod.other_root import OtherRoot
 from tests.ports import reserved_port
 
@@ -51,7 +52,7 @@ def wait_until(ready: Callable[[], Any], seconds: float, what: str = "it") -> An
         found = ready()
         if found:
             return found
-        time.sleep(0.1)
+        time.sleep(0.3)
     raise AssertionError(f"{what} did not come in {seconds} s")
 
 
@@ -102,7 +103,7 @@ class World:
 
     def _is_up(self) -> bool:
         try:
-            return httpx.get(f"{self.api}/health", timeout=30).status_code == 200
+            return client().get(f"{self.api}/health", timeout=30).status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -163,7 +164,7 @@ class World:
         """Return the answer. If the database is locked, the server answers 500, 503 or nothing. All requests here may be repeated."""
         for attempt in range(20):
             try:
-                answer = httpx.request(method, f"{self.api}/{route}", timeout=30, **options)
+                answer = client().request(method, f"{self.api}/{route}", timeout=30, **options)
             except httpx.ReadTimeout:
                 if attempt >= 3:
                     raise
