@@ -44,8 +44,7 @@ class AlertSettings(Settings):
     """Prefect notification blocks as `<type>/<name>`, such as `slack-webhook/ops`. If DISCORD_WEBHOOK_URL is set, setup creates
     the block `discord-webhook/recsys` from it and adds it here."""
     heartbeat_s: int = Field(default=HEARTBEAT_S, ge=30)
-    """Seconds between two heartbeats of a run. Setup gives the number to the runs of all deployments. For runs that are started by hand,
-    set PREFECT_FLOWS_HEARTBEAT_FREQUENCY to it."""
+    """Seconds between two heartbeats of a run. Setup gives the number to the runs of deployments of the CPU pool. For others, set PREFECT_FLOWS_HEARTBEAT_FREQUENCY to it."""
     missed_heartbeats: int = Field(default=3, ge=2)
     """Number of consecutive missed heartbeats after which a run counts as crashed, because its process or machine was lost."""
     start_s: int = Field(default=1800, ge=10)

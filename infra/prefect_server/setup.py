@@ -28,7 +28,7 @@ from infra.prefect_server.blocks import DISCORD, RUNPOD, SWITCH, Secret, block_i
 from infra.prefect_server.change import Change
 from infra.prefect_server.connection import server_version
 from infra.prefect_server.deployments import Definition, apply_deployment, deployment_defined, read_prefect_file
-from infra.prefect_server.environment import AlertSettings, EnvironmentSettings
+from infra.prefect_server.environment import CPU_POOL, AlertSettings, EnvironmentSettings
 from infra.prefect_server.made import left_over_deployments, record_made, report_left_over
 from infra.prefect_server.pod_credentials import TRAINER, pod_environment
 from infra.prefect_server.pools import GPU_POOL, NO_IMAGE, NO_KEY, check_pools, has_image, set_up_pools
@@ -183,9 +183,11 @@ def _definitions(settings: EnvironmentSettings) -> list[Definition]:
 
 
 def _with_heartbeats(wanted: Definition, settings: EnvironmentSettings) -> Definition:
-    """Return the deployment whose runs send heartbeats as often as the automations expect them."""
+    """Return the deployment whose runs send heartbeats as often as the automations expect them, if it is one of the CPU pool."""
+    if wanted.fields["work_pool_name"] != CPU_POOL:
+        return wanted
     env = {"env": {HEARTBEATS: str(settings.alerts.heartbeat_s)}}
-    return replace(wanted, fields={**wanted.fields, "job_variables": merged(env, wanted.fields["job_variables"])})
+    return replace(wanted, fields={**wanted.fields, "job_variables": merged(wanted.fields["job_variables"], env)})
 
 
 def _for_pods(wanted: Definition, settings: EnvironmentSettings, has_store_keys: bool) -> Definition:
