@@ -114,11 +114,13 @@ def deployment_defined(entry: dict[str, Any], pull: list[dict[str, Any]], enviro
 def parameters_in(function: Any, environment: EnvironmentSettings) -> dict[str, Any]:
     """Return the environment's non-default settings that the flow has parameters for.
 
-    A flow takes all settings as one parameter, or sections of them as parameters with defaults. A parameter whose default is
-    None (the gate of `promote`) has a special meaning when it is set, so it is skipped.
+    A flow takes all settings as one parameter, or sections of them as parameters with defaults. A parameter whose name is no
+    section gets the section of its type, as `engine` of the flow etl does. A parameter whose default is None (the gate of `promote`)
+    has a special meaning when it is set, so it is skipped.
     """
     from typing import get_type_hints
 
+    sections: dict[Any, str] = {type(section): name for name, section in environment.retraining if isinstance(section, BaseModel)}
     given, hints = environment.overrides, get_type_hints(function)
     found: dict[str, Any] = {}
     for name, parameter in signature(function).parameters.items():
@@ -127,8 +129,10 @@ def parameters_in(function: Any, environment: EnvironmentSettings) -> dict[str, 
             kept = {key: value for key, value in given.items() if key in kind.model_fields}
             if kept:
                 found[name] = kept
-        elif name in given and parameter.default is not None:
-            found[name] = given[name]
+        elif parameter.default is not None:
+            section = name if name in given else sections.get(kind, name)
+            if section in given:
+                found[name] = given[section]
     return found
 
 

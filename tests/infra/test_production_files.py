@@ -17,7 +17,9 @@ import pytest
 import yaml
 
 from benchmarks.serving.world import wait_for
+from configs.base import Settings
 from infra.local_stack.services import COMPOSE, ROOT, Layout, localised, read_services
+from infra.prefect_server import EnvironmentSettings
 from serving.api.responses import Problem
 from serving.metrics import Metrics
 from tests.ports import reserved_port
@@ -57,6 +59,16 @@ def test_every_service_of_ours_may_write_to_its_home() -> None:
             places = [volume.split(":", 1)[1] for volume in service.get("volumes", ())]
             places += [place.split(":")[0] for place in service["tmpfs"]]
             assert "/var/lib/recsys" in places, f"{name} has a read-only root, and its home is there"
+
+
+def test_runs_in_production_write_only_to_the_workers_volume() -> None:
+    """They run in /app, which is read-only in the image, so a folder relative to it cannot be written."""
+    settings = EnvironmentSettings.model_validate(yaml.safe_load((ROOT / "configs" / "production.yaml").read_text()))
+    given, folders = settings.retraining, []
+    for section in (given, *(getattr(given, name) for name in type(given).model_fields)):
+        folders += [value for _, value in section if isinstance(value, Path)] if isinstance(section, Settings) else []
+    assert len(folders) >= 3
+    assert all(folder.is_relative_to("/var/lib/recsys") for folder in folders), folders
 
 
 def target_of(service: dict[str, Any]) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +34,12 @@ def image() -> Iterator[Callable[[str], Unpacked]]:
             return found[name]
 
         yield get
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Return a folder that the images' user can enter, which pytest's own folders do not allow."""
+    folder = Path(tempfile.mkdtemp(prefix="recsys-image-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)

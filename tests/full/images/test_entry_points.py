@@ -1,86 +1,26 @@
-"""The images of the API, started by their own entry point as compose starts it: they answer, are healthy, may write nowhere but in their
+"""The images of the API, started by their own entry point as compose starts them: they answer, are healthy, may write nowhere but in their
 volume and /tmp, and end in order."""
 
 from __future__ import annotations
 
-import json
-import secrets
-import shutil
-import signal
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from infra.images.running import Container, Unpacked, run_command
+from infra.images.running import Unpacked
 from infra.storage.local import LocalStore
 from tests.doubles.live_prefect import wait_until
 from tests.doubles.redis_server import RedisServer, redis_server
+from tests.full.images.started import PATIENCE_S, VOLUME, Run, give_to_the_image, running
 from tests.ports import reserved_port
 from tests.serving.versions import NAME, draw, promote_version, publish
 
 pytestmark = pytest.mark.full
-VOLUME = "/var/lib/recsys"
-PATIENCE_S = 900
 QUESTION = {"history": [{"item_id": 101}, {"item_id": 105}], "k": 5}
-FACTS = """
-import json, os
-def refused(path):
-    try:
-        open(path, "w").close()
-    except OSError as error:
-        return error.strerror
-status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-print(json.dumps({
-    "user": os.getuid(), "first": open("/proc/1/cmdline").read().split(chr(0))[0], "capabilities": int(status["CapBnd"], 16),
-    "code": refused("/app/x"), "etc": refused("/etc/x"), "tmp": refused("/tmp/x"), "volume": refused("/var/lib/recsys/x"),
-}))
-"""
-
-
-@dataclass
-class Run:
-    """A running container."""
-
-    name: str
-    port: int
-    image: Unpacked
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    def inside(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the container, with its variables."""
-        return subprocess.run(["runc", "exec", self.name, *command], capture_output=True, text=True, check=False)
-
-    def healthy(self) -> bool:
-        """Return what the image's own health check says."""
-        assert self.process.poll() is None, self.log.read_text()[-3000:]
-        command = [part.replace(":8000/", f":{self.port}/") for part in self.image.health]
-        return self.inside(*command).returncode == 0
-
-    def check_that_it_may_write_only_to_its_volume(self) -> None:
-        facts = json.loads(self.inside("python", "-c", FACTS).stdout)
-        assert facts["user"] == 10001 and facts["first"] == "/usr/bin/tini" and facts["capabilities"] == 0
-        assert (facts["code"], facts["etc"]) == ("Read-only file system",) * 2
-        assert (facts["tmp"], facts["volume"]) == (None, None)
-
-    def stop(self) -> None:
-        """End the container as `docker stop` does. Its status is 143 after SIGTERM, or 0."""
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(120) in (0, 128 + signal.SIGTERM), self.log.read_text()[-3000:]
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="recsys-image-"))  # the image's user can enter this folder
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -89,43 +29,37 @@ def redis() -> Iterator[RedisServer]:
         yield running
 
 
-@contextmanager
-def running(image: Unpacked, place: Path, name: str, given: dict[str, Any]) -> Iterator[Run]:
-    """Run the image's own command with more settings. Its volume is the folder `place`/var."""
-    port = reserved_port()
-    settings = [f"{key}={value}" for key, value in {"host": "127.0.0.1", "port": port, **given}.items()]
-    command = [*image.says["Cmd"][:2], *(part for each in settings for part in ("--set", each))]
-    container = Container(command, writable={VOLUME: place / "var"}, memory=2 * 2**30, processes=512)
-    unique, log = f"{name}-{secrets.token_hex(4)}", place / f"{name}.log"
-    with run_command(image, container, place / name, unique) as started, log.open("wb") as output:
-        process = subprocess.Popen(started, stdout=output, stderr=output)
-        yield Run(unique, port, image, process, log)
-
-
 def promoted(place: Path) -> str:
-    """Promote a small version in the store of the volume, which belongs to the image's user, and return it."""
+    """Promote a small version in the store of the volume, and return it."""
     draw(place / "version", 1)
     store = LocalStore(place / "var" / "store")
     version = publish(store, place / "version").version
     promote_version(store, version)
-    for path in [place / "var", *(place / "var").rglob("*")]:
-        shutil.chown(path, 10001, 10001)
+    give_to_the_image(place / "var")
     return version
+
+
+@contextmanager
+def served(image: Unpacked, place: Path, usual: int, given: dict[str, Any]) -> Iterator[Run]:
+    """Run the image's own command with more settings, on a port of its own."""
+    port = reserved_port()
+    settings = {"host": "127.0.0.1", "port": port, "model_name": NAME, "store.url": f"file:{VOLUME}/store", **given}
+    command = [*image.says["Cmd"][:2], *(part for key, value in settings.items() for part in ("--set", f"{key}={value}"))]
+    with running(image, place, command, port=port, usual=usual) as run:
+        yield run
 
 
 @pytest.mark.parametrize("name", ["recsys-serve", "recsys-serve-torch"])
 def test_the_api_answers(name: str, image: Callable[[str], Unpacked], redis: RedisServer, place: Path) -> None:
-    served = image(name)
+    api = image(name)
     version = promoted(place)
     given = {
-        "model_name": NAME,
-        "store.url": f"file:{VOLUME}/store",
         "work_dir": f"{VOLUME}/serving",
         "outcomes.folder": f"{VOLUME}/outcomes",
         "redis.url": redis.url,
         "access.published_at": "127.0.0.1",
     }
-    with running(served, place, name, given) as run:
+    with served(api, place, 8000, given) as run:
         wait_until(run.healthy, PATIENCE_S, "a healthy API")
         answer = (
             httpx.post(f"http://127.0.0.1:{run.port}/v1/recommendations", json=QUESTION, timeout=60).raise_for_status().json()

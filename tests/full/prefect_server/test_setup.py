@@ -130,6 +130,7 @@ def test_an_environment_has_its_parameters_zone_and_limits_and_is_not_taken_over
     assert found["retrain"]["parameters"]["settings"]["promotion"]["approval"] == "manual"
     assert found["etl"]["parameters"] == {
         "data": {"source": "ml-latest-small", "cache_dir": "/var/lib/recsys/downloads"},
+        "engine": {"work_dir": "/var/lib/recsys/etl"},
         "store": {"url": "s3://recsys/production"},
     }
     assert "promotion" not in found["promote"]["parameters"], "a version's own gate would not count"

@@ -8,6 +8,7 @@ import yaml
 from configs.errors import SettingsError
 from configs.loading import load_settings
 from flows.compare import compare
+from flows.etl import etl
 from flows.promote import promote
 from flows.retrain import retrain
 from flows.search import search
@@ -85,6 +86,12 @@ def test_each_flow_gets_only_the_parameters_of_its_form() -> None:
     assert parameters_in(compare.fn, environment) == {"settings": {"store": store}}
     assert parameters_in(promote.fn, environment) == {"model_name": "other", "store": store}
     assert parameters_in(promote.fn, EnvironmentSettings()) == {}
+    environment = load_settings(
+        EnvironmentSettings, None, ["retraining.etl.work_dir=/var/lib/etl", "retraining.model_name=other"]
+    )
+    assert parameters_in(etl.fn, environment) == {"engine": {"work_dir": "/var/lib/etl"}}, (
+        "a parameter of another name gets its section"
+    )
 
 
 @pytest.mark.full
