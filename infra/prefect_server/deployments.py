@@ -114,8 +114,8 @@ def deployment_defined(entry: dict[str, Any], pull: list[dict[str, Any]], enviro
 def parameters_in(function: Any, environment: EnvironmentSettings) -> dict[str, Any]:
     """Return the environment's non-default settings that the flow has parameters for.
 
-    A flow takes all settings as one parameter, or sections of them as parameters with defaults. A parameter whose name is no
-    section gets the section of its type, as `engine` of the flow etl does. A parameter whose default is None (the gate of `promote`)
+    A flow takes all settings as one parameter, or sections of them as parameters with defaults. A parameter that has another name
+    than its section gets it by its type, as `engine` of the flow etl does. A parameter whose default is None (the gate of `promote`)
     has a special meaning when it is set, so it is skipped.
     """
     from typing import get_type_hints
