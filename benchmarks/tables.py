@@ -283,6 +283,7 @@ TABLES: dict[str, Table] = {
         "experiments.json", "python -m benchmarks.serving.experiments", rendered_by("benchmarks.serving.experiments")
     ),
     "peeking": Table("peeking.json", "python -m benchmarks.pipeline.peeking", rendered_by("benchmarks.pipeline.peeking")),
+    "ratios": Table("ratios.json", "python -m benchmarks.ratios", rendered_by("benchmarks.ratios.comparison")),
     "year": Table("year.json", "python -m benchmarks.year", rendered_by("benchmarks.year.__main__")),
     "parity-cpu": Table("parity_cpu.json", "python -m benchmarks.training.parity --device cpu", parity),
 }

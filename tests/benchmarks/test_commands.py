@@ -44,6 +44,7 @@ TESTED = {
     "serving.experiments": "test_experiments.py",
     "serving.top_k": "serving/test_top_k.py",
     "figures": "test_figures.py",
+    "ratios": "test_ratios.py",
     "tables": "test_tables.py",
     "training.parity": "test_commands.py",
 }
