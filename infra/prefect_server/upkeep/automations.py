@@ -38,6 +38,7 @@ ZOMBIE, SILENT, UNSTARTED, PINGED = (
     "recsys: a run that does not start is crashed",
     "recsys: the dead man's switch",
 )
+OF_CPU_POOL: dict[str, str | list[str]] = {"prefect.resource.role": "work-pool", "prefect.resource.name": CPU_POOL}
 
 
 def lost_runs(window_s: int) -> list[AutomationCore]:
@@ -49,48 +50,12 @@ def lost_runs(window_s: int) -> list[AutomationCore]:
     Args:
         window_s: Seconds without a heartbeat after which a run counts as lost.
     """
-    from prefect.client.schemas.objects import StateType
-    from prefect.events.actions import ChangeFlowRunState
-    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-    from prefect.events.schemas.events import ResourceSpecification
-
-    def crashed(name: str, description: str, after: str, related: dict[str, str | list[str]]) -> AutomationCore:
-        return AutomationCore(
-            name=name,
-            description=description,
-            trigger=EventTrigger(
-                after={after},
-                expect={"prefect.flow-run.*"},
-                match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-                match_related=ResourceSpecification(related),
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                threshold=1,
-                within=timedelta(seconds=window_s),
-            ),
-            actions=[
-                ChangeFlowRunState(
-                    name=None,
-                    force=False,
-                    state=StateType.CRASHED,
-                    message=f"{NO_HEARTBEAT} {window_s} s: the process or the machine is gone.",
-                )
-            ],
-        )
-
+    message = f"{NO_HEARTBEAT} {window_s} s: the process or the machine is gone."
+    lost = f"A run whose last heartbeat is {window_s} s old has lost its process or machine."
+    silent = f"A run that began {window_s} s ago and has sent no heartbeat was lost at once."
     return [
-        crashed(
-            ZOMBIE,
-            f"A run whose last heartbeat is {window_s} s old has lost its process or machine.",
-            "prefect.flow-run.heartbeat",
-            {},
-        ),
-        crashed(
-            SILENT,
-            f"A run that began {window_s} s ago and has sent no heartbeat was lost at once.",
-            "prefect.flow-run.Running",
-            {"prefect.resource.role": "work-pool", "prefect.resource.name": CPU_POOL},
-        ),
+        _crash_unless_heard(ZOMBIE, lost, {"prefect.flow-run.heartbeat"}, {}, window_s, message),
+        _crash_unless_heard(SILENT, silent, {"prefect.flow-run.Running"}, OF_CPU_POOL, window_s, message),
     ]
 
 
@@ -100,32 +65,35 @@ def start_in_time(start_s: int) -> AutomationCore:
     Such a run stays Pending. Prefect never looks at it again, and it counts against the limits of its queue and pool for ever. The GPU
     pool is left out: its worker watches its own pods, whose start may wait for a free machine.
     """
+    description = f"A run that a worker took {start_s} s ago and that has not started has lost its worker."
+    message = f"{NOT_STARTED} {start_s} s: the worker that took the run is gone."
+    after = {"prefect.flow-run.Pending", "prefect.flow-run.Submitting"}
+    return _crash_unless_heard(UNSTARTED, description, after, OF_CPU_POOL, start_s, message)
+
+
+def _crash_unless_heard(
+    name: str, description: str, after: set[str], related: dict[str, str | list[str]], within_s: int, message: str
+) -> AutomationCore:
+    """Return an automation that has a run crashed if one of some events of it is followed by no other in time."""
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
     from prefect.events.schemas.events import ResourceSpecification
 
     return AutomationCore(
-        name=UNSTARTED,
-        description=f"A run that a worker took {start_s} s ago and that has not started has lost its worker.",
+        name=name,
+        description=description,
         trigger=EventTrigger(
-            after={"prefect.flow-run.Pending", "prefect.flow-run.Submitting"},
+            after=after,
             expect={"prefect.flow-run.*"},
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            match_related=ResourceSpecification({"prefect.resource.role": "work-pool", "prefect.resource.name": CPU_POOL}),
+            match_related=ResourceSpecification(related),
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
-            within=timedelta(seconds=start_s),
+            within=timedelta(seconds=within_s),
         ),
-        actions=[
-            ChangeFlowRunState(
-                name=None,
-                force=False,
-                state=StateType.CRASHED,
-                message=f"{NOT_STARTED} {start_s} s: the worker that took the run is gone.",
-            )
-        ],
+        actions=[ChangeFlowRunState(name=None, force=False, state=StateType.CRASHED, message=message)],
     )
 
 

@@ -227,14 +227,9 @@ def advance(
     x, z = np.empty((room, width), np.float32), np.empty((room, width), np.float32)
     y = np.empty((room, w.out_proj.shape[1] * PANEL), np.float32)
     drive, factors = np.empty((room, w.drive.shape[1] * PANEL), np.float32), np.empty((4, states), np.float32)
-    inner_width = (
-        w.in_proj.shape[1] * PANEL
-    )  # three arrays: parts of one array would be of another type, and `dense` be compiled again
-    u, gate, inner = (
-        np.empty((room, inner_width), np.float32),
-        np.empty((room, inner_width), np.float32),
-        np.empty((room, inner_width), np.float32),
-    )
+    # Parts of one array would be of another type, for which numba would compile `dense` again.
+    wide = (room, w.in_proj.shape[1] * PANEL)
+    u, gate, inner = np.empty(wide, np.float32), np.empty(wide, np.float32), np.empty(wide, np.float32)
     coefficients, sums = np.empty((room, w.x_proj.shape[1] * PANEL), np.float32), np.empty(channels, np.float32)
     user, zero = 0, np.int64(0)  # a literal 0 would be a type of its own
     for begin in range(offsets[0], offsets[-1], CHUNK):
