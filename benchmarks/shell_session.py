@@ -141,9 +141,16 @@ class ShellSession:
 
 
 def keeps_promise(promised: Block, output: str) -> bool:
-    """Return whether an output is what the document shows. Numbers and versions of text may differ, and `…` stands for anything."""
+    """Return whether an output is what the document shows. Numbers and versions of text may differ, and `…` stands for anything.
+
+    Other lines may come before and after JSON: a server that runs behind writes to the same terminal.
+    """
     if promised.language == "json":
-        return _contains(shown_json(promised.text), json.loads(output[output.index("{") :]))
+        try:
+            found, _ = json.JSONDecoder().raw_decode(output[max(output.find("{"), 0) :])
+        except ValueError:
+            return False
+        return _contains(shown_json(promised.text), found)
     lines = [_masked(line) for line in output.splitlines()]
     return all(any(re.fullmatch(_pattern(line), shown) for shown in lines) for line in promised.text.splitlines() if line.strip())
 
