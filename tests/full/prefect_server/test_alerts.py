@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -12,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
-from prefect.events import emit_event
-from prefect.events.worker import EventsWorker
+from prefect.events import Event, Resource
+from prefect.events.clients import PrefectEventsClient
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from infra.prefect_server import DRIFT_DETECTED, RETRAINING_DUE, model_resource
@@ -64,18 +65,16 @@ def deployed_run(server: dict[str, str], flow: str, **parameters: Any) -> str:
     return str(ask(server, f"deployments/{deployment['id']}/create_flow_run", state=later, parameters=parameters)["id"])
 
 
-def emit_drift(server: dict[str, str]) -> None:
-    """Emit the events as `recsys monitor` does: there is drift, and a retraining is due."""
-    with temporary_settings({PREFECT_API_URL: server["PREFECT_API_URL"]}):
-        payload = {
-            "dataset": "small/abc",
-            "champion": "v1",
-            "rows": 500,
-            "reasons": ["Ratings fell.", "Half of the films are new."],
-        }
-        emit_event(DRIFT_DETECTED, resource=model_resource("movie-ranker"), payload=payload)
-        emit_event(RETRAINING_DUE, resource=model_resource("movie-ranker"), payload={"why": "drift"})
-        EventsWorker.instance().drain()
+async def emit_drift(server: dict[str, str]) -> None:
+    """Emit the events of `recsys monitor`: there is drift, and a retraining is due. Return when the server has confirmed both.
+
+    `emit_event` would not do: it uses the connection of this process, which may lead to the server of an earlier test.
+    """
+    payload = {"dataset": "small/abc", "champion": "v1", "rows": 500, "reasons": ["Ratings fell.", "Half of the films are new."]}
+    resource = Resource(model_resource("movie-ranker"))
+    async with PrefectEventsClient(server["PREFECT_API_URL"], checkpoint_every=1) as client:
+        await client.emit(Event(event=DRIFT_DETECTED, resource=resource, payload=payload))
+        await client.emit(Event(event=RETRAINING_DUE, resource=resource, payload={"why": "drift"}))
 
 
 def opens(link: str) -> bool:
@@ -118,7 +117,7 @@ def test_a_killed_run_counts_as_crashed_when_its_heartbeats_stop(server: dict[st
     assert link in found["failed"]["body"] and opens(link)
     assert "waits" in found["late"]["body"] and "recsys" in found["late"]["body"]
 
-    emit_drift(server)
+    asyncio.run(emit_drift(server))
     drift = wait_until(lambda: told().get("drifted"), 900, "the message of drift")
     assert drift["subject"] == "movie-ranker: small/abc has drifted"
     assert drift["body"].startswith("Ratings fell. Half of the films are new.\n500 events, compared with the champion v1.")
