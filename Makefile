@@ -140,12 +140,16 @@ newcomer: .venv/core.stamp
 clean:
 	rm -rf .venv .recsys .coverage* site
 
-# torch is installed first, with its dependencies. The lock files contain everything else (and none of torch's CUDA packages).
+# The lock has the version of torch, and none of the CUDA packages that torch needs where it comes with CUDA: the third command adds
+# these. Two pips work side by side, because unpacking keeps one core busy, and torch is half of the work.
 # Modules are compiled when they are first imported (--no-compile): most of the thousands that torch brings never are.
+FROM_TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 .venv/core.stamp: requirements/core.txt pyproject.toml packages/prefect-runpod/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP_INSTALL) --no-compile $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c requirements/core.txt torch
-	$(PIP_INSTALL) --no-deps --no-compile -r requirements/core.txt
+	grep -v '^torch==' requirements/core.txt | $(PIP_INSTALL) --no-deps --no-compile -r /dev/stdin & others=$$!; \
+		$(PIP_INSTALL) --no-deps --no-compile $(FROM_TORCH) $$(grep '^torch==' requirements/core.txt); torch=$$?; \
+		wait $$others && exit $$torch
+	$(PIP_INSTALL) --no-compile $(FROM_TORCH) -c requirements/core.txt torch
 	$(PIP_INSTALL) --no-deps --no-build-isolation -e packages/prefect-runpod -e .
 	touch $@
 

@@ -28,6 +28,7 @@ from models.ratings import Features, RatingHead
 from models.recommender import FitReport, IntArray, OnEpoch, Program, Recommender, Requests, Sequences, WarmStart
 from models.sequences import Vocabulary
 from models.training import (
+    AdamW,
     Checkpoints,
     EagerEpochs,
     Learner,
@@ -41,7 +42,7 @@ from models.training import train as run_training
 
 __all__ = ["NCF"]
 
-SCORED_AT_ONCE = 1 << 22  # floats in the largest intermediate tensor
+SCORED_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 22}  # floats in the largest intermediate tensor; on a CPU, it stays in the cache
 EVENTS_AT_ONCE = 1 << 15  # whose features are in memory at once
 
 
@@ -91,7 +92,7 @@ class NCF(Recommender):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = neumf(len(train.user_ids), len(catalogue), settings).to(self._device)
-        optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        optimizer = AdamW(network.parameters(), settings.learning_rate, settings.weight_decay, coupled=True)
         learnt, start = None, self._start
         if start is not None:
             self._adopt(network, start)
@@ -115,7 +116,7 @@ class NCF(Recommender):
             return metrics(ranking.ranks, (10,))
 
         popularity = popularity_level(train, valid, catalogue, mask_seen=mask_seen)
-        words = f"ncf {settings.model_dump_json()} {seed} {mask_seen}"
+        words = f"ncf, fused {settings.model_dump_json()} {seed} {mask_seen}"
         fingerprint = fingerprint_of(words, train, valid, catalogue)
         report = run_training(
             Learner(network, optimizer, EagerEpochs(network, optimizer, batches, loss)),
@@ -145,7 +146,7 @@ class NCF(Recommender):
         out, mf_width = w["predict_layer.weight"][0], self._settings.mf_width
         mf = (w["user_mf_embedding.weight"][rows] * out[:mf_width]) @ w["item_mf_embedding.weight"][1:].T
         scores = torch.empty_like(mf)
-        at_once = max(1, SCORED_AT_ONCE // item_half.numel())
+        at_once = max(1, SCORED_AT_ONCE[self._device.type] // item_half.numel())
         for start in range(0, len(rows), at_once):
             hidden = (user_half[start : start + at_once, None] + item_half).relu_()  # (chunk, n_items, first hidden)
             for layer in layers[1:]:

@@ -1,6 +1,6 @@
-"""AdamW (arXiv 1711.05101) in one fused kernel, on CPU and CUDA.
+"""AdamW (arXiv 1711.05101) and Adam (arXiv 1412.6980) in one fused kernel, on CPU and CUDA.
 
-`torch.optim.AdamW(fused=True)` computes the same result with the same kernel. However, its base class imports torch's compiler
+torch's own classes compute the same results with the same kernels (`fused=True`). However, their base class imports torch's compiler
 at the first step. That takes seconds in every training process, which is longer than an epoch takes.
 """
 
@@ -21,15 +21,20 @@ class AdamW:
 
     A CUDA graph can therefore capture a step. Only matrices decay: no biases, scales of norms, or other vectors, and no parameter
     that its layer marks with `_no_weight_decay`, as mamba-ssm marks the rates of a state space.
+
+    With `coupled`, this is Adam: the decay is part of the gradient, and all parameters decay.
     """
 
     learning_rate: float | torch.Tensor
     """The rate of the next step. A captured step reads it from a scalar tensor on the device."""
 
-    def __init__(self, parameters: Iterable[torch.nn.Parameter], learning_rate: float, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self, parameters: Iterable[torch.nn.Parameter], learning_rate: float, weight_decay: float = 0.0, *, coupled: bool = False
+    ) -> None:
         self._parameters = list(parameters)
         self.learning_rate = learning_rate
-        self._decays = [weight_decay if _is_matrix(p) else 0.0 for p in self._parameters]
+        self._update = torch._fused_adam_ if coupled else torch._fused_adamw_
+        self._decays = [weight_decay if coupled or _is_matrix(p) else 0.0 for p in self._parameters]
         self._means = [torch.zeros_like(p) for p in self._parameters]
         self._squares = [torch.zeros_like(p) for p in self._parameters]
         self._steps = [torch.zeros((), device=p.device) for p in self._parameters]
@@ -74,7 +79,7 @@ class AdamW:
         torch._foreach_add_(steps, 1)
         for weight_decay in dict.fromkeys(self._decays[i] for i in gradients):
             rows = [i for i in gradients if self._decays[i] == weight_decay]
-            torch._fused_adamw_(
+            self._update(
                 [self._parameters[i] for i in rows],
                 [gradients[i] for i in rows],
                 [self._means[i] for i in rows],

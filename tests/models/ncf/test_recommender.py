@@ -113,7 +113,7 @@ def test_stored_weights_score_like_recboles_own_predict(parts: Split, tmp_path: 
 
 def test_scores_do_not_depend_on_how_many_are_computed_at_once(parts: Split, model: NCF, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = model.scores(parts.test)
-    monkeypatch.setattr("models.ncf.recommender.SCORED_AT_ONCE", 1)
+    monkeypatch.setattr("models.ncf.recommender.SCORED_AT_ONCE", {"cpu": 1})
     assert torch.allclose(model.scores(parts.test), whole, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Our AdamW equals torch's, and it has what a captured training step needs."""
+"""Our AdamW and Adam equal torch's, and it has what a captured training step needs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from models.ss4rec import SS4RecNetwork
 from models.training import AdamW
 
 
+@pytest.mark.parametrize("coupled", [False, True])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_adamw_takes_the_same_steps_as_torchs(weight_decay: float) -> None:
+def test_it_takes_the_same_steps_as_torchs(weight_decay: float, coupled: bool) -> None:
     torch.manual_seed(0)
     ours = [torch.nn.Parameter(torch.randn(4, 3)), torch.nn.Parameter(torch.randn(5)), torch.nn.Parameter(torch.randn(2))]
     theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
     groups = [{"params": theirs[:1]}, {"params": theirs[1:], "weight_decay": 0.0}]  # only matrices decay
-    first, second = AdamW(ours, 0.01, weight_decay), torch.optim.AdamW(groups, lr=0.01, weight_decay=weight_decay)
+    first = AdamW(ours, 0.01, weight_decay, coupled=coupled)
+    second: torch.optim.Optimizer = torch.optim.AdamW(groups, lr=0.01, weight_decay=weight_decay)
+    if coupled:
+        second = torch.optim.Adam(theirs, lr=0.01, weight_decay=weight_decay)
     for step in range(5):
         for a, b in zip(ours[: 2 + step % 2], theirs, strict=False):  # the last has a gradient now and then
             a.grad = torch.randn_like(a)
