@@ -27,9 +27,14 @@ DIGEST = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
 COMMIT = re.compile(r"(?=\d*[a-f])[0-9a-f]{7,40}|\d{40}")  # but not a date or a build number
 # Settings of the worker's own machine. They mean nothing in a pod, so they are removed unless a deployment's env sets them.
 NOT_FOR_PODS = (
+    "PREFECT_API_SSL_CERT_FILE",
     "PREFECT_HOME",
     "PREFECT_LOCAL_STORAGE_PATH",
+    "PREFECT_LOGGING_CONFIG_PATH",
+    "PREFECT_LOGGING_SETTINGS_PATH",
+    "PREFECT_MEMO_STORE_PATH",
     "PREFECT_PROFILE",
+    "PREFECT_RESULTS_LOCAL_STORAGE_PATH",
     "PREFECT_RUNNER_",
     "PREFECT_SERVER_",
     "PREFECT_TEST",

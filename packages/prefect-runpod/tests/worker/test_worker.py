@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,13 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, WorkPool
 from prefect.exceptions import InfrastructureNotFound
+from prefect.settings import (
+    PREFECT_API_ENABLE_HTTP2,
+    PREFECT_API_SSL_CERT_FILE,
+    PREFECT_LOGGING_SETTINGS_PATH,
+    PREFECT_WORKER_QUERY_SECONDS,
+    temporary_settings,
+)
 from prefect.states import Cancelling, Completed, Pending, Running, Scheduled, Suspended
 from pydantic import SecretStr
 
@@ -56,12 +64,16 @@ def configured(pool: WorkPool, run: FlowRun, **variables: Any) -> RunPodJobConfi
     return with_client(resolve)
 
 
-def test_a_job_becomes_an_order_with_the_runs_marks_and_without_the_workers_own_settings(
-    pool: WorkPool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_becomes_an_order_with_the_runs_marks_and_without_the_workers_own_settings(pool: WorkPool) -> None:
     run = with_client(lambda client: a_run(client, Pending()))
-    monkeypatch.setenv("PREFECT_WORKER_QUERY_SECONDS", "3")
-    found = configured(pool, run, gpu_types=["NVIDIA A40"], env={"WANDB": "x"}, max_cost=2.5, data_centers=["EU-RO-1"])
+    certificates = ssl.get_default_verify_paths().openssl_cafile
+    own = {
+        PREFECT_WORKER_QUERY_SECONDS: 3,
+        PREFECT_API_SSL_CERT_FILE: certificates,
+        PREFECT_LOGGING_SETTINGS_PATH: "/etc/log.yml",
+    }
+    with temporary_settings({**own, PREFECT_API_ENABLE_HTTP2: False}):
+        found = configured(pool, run, gpu_types=["NVIDIA A40"], env={"WANDB": "x"}, max_cost=2.5, data_centers=["EU-RO-1"])
     order = found.order(RunPodSettings(base_url="http://127.0.0.1:9", linger_s=5))
     assert order.marks == Marks(pool.id, run.id, 0, 1800, 21600, 2.5, max_price=5.0) and order.command == (
         "prefect",
@@ -82,7 +94,9 @@ def test_a_job_becomes_an_order_with_the_runs_marks_and_without_the_workers_own_
     told = configured(pool, run, command_style="args").order(RunPodSettings(base_url="http://127.0.0.1:9"), "http://prefect/api")
     assert (order.command_style, told.command_style) == ("auto", "args")
     assert (order.marks.server, told.marks.server) == ("", server_mark("http://prefect/api"))
+    assert order.env["PREFECT_API_ENABLE_HTTP2"] == "False"
     assert not [name for name in order.env if name.startswith(("PREFECT_WORKER", "PREFECT_HOME", "PREFECT_SERVER"))]
+    assert not order.env.keys() & {setting.name for setting in own}
 
 
 def test_a_server_that_a_pod_cannot_reach_is_reported_before_anything_is_rented(pool: WorkPool) -> None:
