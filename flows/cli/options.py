@@ -121,12 +121,19 @@ def as_given(text: str) -> str:
     return HINT.sub(completed, text)
 
 
-def needs_prefect() -> None:
-    """Make sure that a Prefect server answers. A command that runs a flow calls this before the imports and the work of the flow."""
+def needs_prefect(*modules: str) -> None:
+    """Make sure that a Prefect server answers. A command that runs a flow calls this before the imports and the work of the flow.
+
+    `modules` are those that the command is about to need. They are imported while a temporary server starts, which takes as long.
+    """
     from infra.prefect_server import make_ready
 
+    def import_all() -> None:
+        for name in modules:
+            import_module(name)
+
     current_display().begin(READY)
-    make_ready()
+    make_ready(import_all)
     tell_runs()
 
 

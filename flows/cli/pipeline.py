@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 PANEL = "Run the pipeline"
+STEPS = ("tasks.tables.models", "evidently.metrics", "evidently.presets", "scipy.stats", "matplotlib.figure")
+"""What the steps of a run import when they need it, for seconds."""
 
 app = typer.Typer()
 
@@ -82,7 +84,7 @@ def retrain(config: Config = None, set_: Set = None, json_file: Json = None) -> 
     Example: recsys retrain -c ml-1m -c best --json summary.json
     """
     settings = settings_of(config, set_)
-    needs_prefect()
+    needs_prefect("flows.retrain", *STEPS)
     from flows.retrain import retrain as flow
 
     summary = flow(settings)
@@ -119,7 +121,7 @@ def monitor(dataset: Dataset = None, config: Config = None, set_: Set = None, js
     Example: recsys monitor --set monitoring.clock=wall
     """
     settings = settings_of(config, set_)
-    needs_prefect()
+    needs_prefect("flows.monitor", *STEPS)
     from flows.monitor import monitor as flow
 
     with stage("drift"):

@@ -48,7 +48,7 @@ def search(dataset: Dataset = None, config: Config = None, set_: Set = None, jso
     from configs.studies import SearchSettings
 
     settings = settings_of(config, set_, SearchSettings)
-    needs_prefect()
+    needs_prefect("flows.search")
     from flows.search import search as flow
 
     summary = flow(settings, dataset)
@@ -67,7 +67,7 @@ def compare(config: Config = None, set_: Set = None, json_file: Json = None) -> 
     from configs.studies import CompareSettings
 
     settings = settings_of(config, set_, CompareSettings)
-    needs_prefect()
+    needs_prefect("flows.compare")
     from flows.compare import compare as flow
     from tasks.comparison import IncompleteComparisonError
 
@@ -92,7 +92,7 @@ def replay(config: Config = None, set_: Set = None, json_file: Json = None) -> N
     from configs.studies import ReplaySettings
 
     settings = settings_of(config, set_, ReplaySettings)
-    needs_prefect()
+    needs_prefect("flows.replay")
     from flows.replay import replay as flow
 
     found = flow(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+from collections.abc import Callable
 from contextvars import copy_context
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -25,8 +26,11 @@ ANSWER_S = 30.0  # of a server that is reached, but busy
 REMEDY = "Correct PREFECT_API_URL, such as http://127.0.0.1:4200/api."
 
 
-def make_ready() -> None:
+def make_ready(meanwhile: Callable[[], None] = lambda: None) -> None:
     """Make sure that a Prefect server answers: the one that is set, or else a temporary one, which ends with this process.
+
+    Args:
+        meanwhile: What this process does while a temporary server starts, such as imports that take seconds.
 
     Raises:
         SettingsError: The server does not answer, refuses the credentials, is not a Prefect server or has another major version,
@@ -43,7 +47,7 @@ def make_ready() -> None:
     _check_home(settings.home.absolute())
     from infra.prefect_server.temporary import start_temporary_server
 
-    start_temporary_server()
+    start_temporary_server(meanwhile)
 
 
 def _check_home(home: Path) -> None:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -34,8 +35,11 @@ STOP_S = 5.0
 LIKE_PREFECT = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 
 
-def start_temporary_server() -> None:
+def start_temporary_server(meanwhile: Callable[[], None]) -> None:
     """Start the temporary server of this process, unless it runs. Prefect's clients find it as they would find their own.
+
+    Args:
+        meanwhile: Called while the server starts.
 
     Raises:
         SettingsError: The server does not start.
@@ -43,12 +47,16 @@ def start_temporary_server() -> None:
     current = SubprocessASGIServer._instances.get(None)
     if current is None or not current.running:
         server = TemporaryServer(None)
+        server.meanwhile = meanwhile
         server.start()
         SubprocessASGIServer._instances[None] = server
 
 
 class TemporaryServer(SubprocessASGIServer):
     """A Prefect server in a process of its own, which also ends if this process is killed."""
+
+    meanwhile: Callable[[], None] = staticmethod(lambda: None)
+    """What this process does while the server starts."""
 
     def __new__(cls, port: int | None = None) -> TemporaryServer:  # Prefect keeps one instance for each port
         return object.__new__(cls)
@@ -80,6 +88,7 @@ class TemporaryServer(SubprocessASGIServer):
         reader.start()
         get_logger("server").info("Starting a temporary server at %s", self.address)
         atexit.register(self.stop)
+        self.meanwhile()
         try:
             self._wait_for(process, timeout or get_current_settings().server.ephemeral.startup_timeout_seconds)
         except _NotUpError as error:

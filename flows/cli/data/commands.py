@@ -291,7 +291,7 @@ def run_etl(settings: RetrainSettings, json_file: Path | None, *, compact: bool 
     Raises:
         DataRefusedError: Files were read, but no row of them is good.
     """
-    needs_prefect()
+    needs_prefect("flows.etl", "tasks.tables.models")
     from dataclasses import asdict
 
     from flows.etl import etl

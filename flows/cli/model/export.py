@@ -39,7 +39,7 @@ def export(
     given = {"to": to, "k": k, "seen": seen}
     more = [f"export.{name}={value}" for name, value in given.items() if value is not None]
     settings = settings_of(config, [*(set_ or ()), *more])
-    needs_prefect()
+    needs_prefect("flows.export")
     from flows.export import export as flow
 
     with stage("export"):

@@ -125,7 +125,7 @@ def train(dataset: Dataset = None, config: Config = None, set_: Set = None, json
     Example: recsys model train -c ml-1m -c best
     """
     settings = settings_of(config, set_)
-    needs_prefect()
+    needs_prefect("flows.train")
     from dataclasses import asdict
 
     from flows.train import train as flow
@@ -161,7 +161,7 @@ def promote(
         from configs.errors import GateError
 
         raise GateError("A forced promotion needs a reason. Say why with --reason; the promotion log keeps it.")
-    needs_prefect()
+    needs_prefect("flows.promote")
     from flows.promote import promote as flow
 
     with stage("promotion"):

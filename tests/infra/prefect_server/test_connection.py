@@ -20,6 +20,7 @@ from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_HOME,
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     temporary_settings,
 )
 
@@ -149,3 +150,18 @@ def test_a_temporary_server_that_cannot_start_says_why(tmp_path: Path, monkeypat
     said = str(refused.value)
     assert "ended with status 3 instead of starting (file is not a database)" in said and f"{tmp_path} (PREFECT_HOME)" in said
     assert SubprocessASGIServer._instances.get(None) is None, "Prefect would take it for a running one"
+
+
+def test_imports_take_place_while_a_temporary_server_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server of this test ends as soon as there is the file that the imports would write: they did not wait for it."""
+    monkeypatch.delitem(SubprocessASGIServer._instances, None, raising=False)
+    slow, begun = tmp_path / "python", tmp_path / "begun"
+    slow.write_text(f"#!/bin/sh\nwhile [ ! -e {begun} ]; do sleep 0.05; done\nexit 3\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    limits = {PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 60}
+    with (
+        temporary_settings({PREFECT_API_URL: None, PREFECT_HOME: tmp_path, **limits}),
+        pytest.raises(SettingsError, match="status 3"),
+    ):
+        make_ready(begun.touch)
