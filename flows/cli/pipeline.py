@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 PANEL = "Run the pipeline"
-STEPS = ("tasks.tables.models", "evidently.metrics", "evidently.presets", "scipy.stats", "matplotlib.figure")
+STEPS = ("tasks.tables.models", "models.top_k", "evidently.metrics", "evidently.presets", "scipy.stats", "matplotlib.figure")
 """What the steps of a run import when they need it, for seconds."""
 
 app = typer.Typer()
