@@ -62,8 +62,9 @@ class Drift:
                 dataset, stamp = key.split("/")[1], key.rpartition("/")[2]
                 if stamp > newest.get(dataset, "").rpartition("/")[2]:
                     newest[dataset] = key
-        for dataset, key in newest.items():
-            verdict = json.loads(self.store.get(key)).get("verdict")
+        datasets = {key: dataset for dataset, key in newest.items()}
+        for key, content in self.store.listed(datasets):
+            dataset, verdict = datasets[key], json.loads(content).get("verdict")
             when = datetime.strptime(key.rpartition("/")[2], "%Y%m%dT%H%M%S%fZ.json").replace(tzinfo=UTC)
             yield Sample("recsys_drift_detected", float(verdict == "drifted"), (("dataset", dataset),))
             yield Sample("recsys_drift_looked_timestamp_seconds", when.timestamp(), (("dataset", dataset),))

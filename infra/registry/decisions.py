@@ -27,7 +27,8 @@ def add_decision(store: Store, ref: ModelRef, decision: dict[str, Any], now: dat
 def list_decisions(store: Store, name: str, version: str) -> list[tuple[str, dict[str, Any]]]:
     """Return the decisions, oldest first, each with its UTC time as `YYYYMMDDTHHMMSSffffffZ`."""
     keys = sorted(key for key in store.list(_prefix(name, version)) if key.endswith(".json"))
-    return [(key.rpartition("/")[2].removesuffix(".json"), read_json(store.get(key, MOST_JSON), store.uri(key))) for key in keys]
+    found = store.listed(keys, MOST_JSON)
+    return [(key.rpartition("/")[2].removesuffix(".json"), read_json(content, store.uri(key))) for key, content in found]
 
 
 def _prefix(name: str, version: str) -> str:

@@ -70,6 +70,8 @@ class ModelRegistry:
         for version in list_names(self._store, name):
             try:
                 versions.append(self.version(name, version))
+            except NotFoundError:
+                continue  # housekeeping has deleted it since it was listed
             except VersionCorruptError as error:
                 if damaged is None:
                     raise

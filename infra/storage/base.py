@@ -12,12 +12,12 @@ import os
 import secrets
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from configs.errors import StoreDeniedError, StoreError, StoreFullError, StoreUnavailableError
+from configs.errors import NotFoundError, StoreDeniedError, StoreError, StoreFullError, StoreUnavailableError
 
 __all__ = ["TEMPORARY", "Store", "arriving", "check_key", "source_of", "store_error", "too_large"]
 
@@ -63,6 +63,15 @@ class Store(ABC):
     @abstractmethod
     def list(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys that start with `prefix`, in ascending order."""
+
+    def listed(self, keys: Iterable[str], limit: int | None = None) -> Iterator[tuple[str, bytes]]:
+        """Yield each key with its object. Objects that were deleted after they had been listed are left out.
+
+        Housekeeping deletes what is old while other processes read.
+        """
+        for key in keys:
+            with suppress(NotFoundError):
+                yield key, self.get(key, limit)
 
     @abstractmethod
     def delete(self, key: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -161,7 +162,10 @@ def list_datasets(store: Store) -> list[DatasetRef]:
     its log, whatever the clocks of its runs showed.
     """
     keys = [key.split("/") for key in store.list("datasets/") if key.endswith("/manifest.json")]
-    refs = [load_dataset_ref(store, parts[1], parts[2]) for parts in keys]
+    refs = []
+    for parts in keys:
+        with suppress(NotFoundError):  # housekeeping has deleted it since
+            refs.append(load_dataset_ref(store, parts[1], parts[2]))
     made: dict[tuple[str, str], float] = {}
     newest: dict[str, float] = {}
     for ref in sorted(refs, key=lambda ref: ref.number):

@@ -130,13 +130,13 @@ def previous_version(store: Store, dataset: DatasetRef) -> DatasetRef | None:
 
 
 def _was_looked_at(store: Store, ref: DatasetRef, model_name: str) -> bool:
-    for key in store.list(f"drift/{ref.name}/{ref.version}/"):
-        if key.endswith(".json"):
-            try:
-                if json.loads(store.get(key)).get("model_name") == model_name:
-                    return True
-            except ValueError:
-                continue
+    keys = (key for key in store.list(f"drift/{ref.name}/{ref.version}/") if key.endswith(".json"))
+    for _, content in store.listed(keys):
+        try:
+            if json.loads(content).get("model_name") == model_name:
+                return True
+        except ValueError:
+            continue
     return False
 
 

@@ -50,7 +50,8 @@ def keep_answer(store: Store, answer: Answer, now: datetime | None = None) -> St
 def answers_before(store: Store, model_name: str, most: int = SHOWN) -> list[Answer]:
     """Return the newest answers about a model, newest first."""
     keys = sorted((key for key in store.list(f"{FOLDER}/{model_name}/") if key.endswith(".json")), reverse=True)
-    return [Answer(**read_json(store.get(key, MOST_JSON), store.uri(key))) for key in islice(keys, most)]
+    found = store.listed(keys, MOST_JSON)
+    return [Answer(**read_json(content, store.uri(key))) for key, content in islice(found, most)]
 
 
 def render_answer(answer: Answer, before: list[Answer]) -> bytes:
