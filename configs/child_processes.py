@@ -65,7 +65,6 @@ def child_environment(
     }
     if threads is not None:
         found |= dict.fromkeys(THREADS, str(threads))
-        found.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     found["PYTHONPATH"] = os.pathsep.join(path for path in (sys.path if paths is None else paths) if path)
     found["PYTHONSAFEPATH"] = "1"
     return found

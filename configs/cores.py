@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["available_cores", "sleep_while_waiting", "threads_of_each"]
+__all__ = ["available_cores", "threads_of_each"]
 
 
 def available_cores(root: Path = Path("/")) -> int:
@@ -21,19 +21,11 @@ def available_cores(root: Path = Path("/")) -> int:
 
 
 def threads_of_each(processes: int) -> int:
-    """Return the threads of each of some processes that compute side by side. OMP_NUM_THREADS is the most, if it is set."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # the others are of nested loops, which there are none of
-    most = int(asked) if asked.isdecimal() and int(asked) else available_cores()
-    return max(1, min(most, available_cores() // processes))
+    """Return the threads of each of some processes that compute side by side.
 
-
-def sleep_while_waiting() -> None:
-    """Let the threads of OpenMP sleep while they wait for each other. It must be called before torch is imported.
-
-    By default they spin. The Prefect server and other processes need a core now and then, and then one thread spins until the other
-    gets its core back: on two busy cores, an epoch with two threads took three times as long as with one.
+    One core is left to the Prefect server and to other processes.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return max(1, (available_cores() - 1) // processes)
 
 
 def _quotas(root: Path) -> Iterator[float]:

@@ -14,10 +14,6 @@ flow that only passes on what others decided (`compare-run`, `reap`) takes what 
 
 import os
 
-from configs.cores import sleep_while_waiting
-
-sleep_while_waiting()
-
 # A run without a Prefect server starts a temporary one. On a busy machine, that takes longer than Prefect waits by default. The
 # temporary server sends no telemetry.
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")

@@ -42,7 +42,7 @@ COPY --from=build --chown=root:root /app /app
 ARG COMMIT=""
 LABEL org.opencontainers.image.title="movielens-recsys worker" org.opencontainers.image.revision="${COMMIT}"
 # A process writes only to /var/lib/recsys and /tmp, so the root of the container can be read-only.
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 RECSYS_COMMIT=${COMMIT} \
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 RECSYS_COMMIT=${COMMIT} \
     HOME=/var/lib/recsys NUMBA_CACHE_DIR=/var/lib/recsys/numba \
     PREFECT_HOME=/var/lib/recsys/prefect PREFECT_SERVER_ANALYTICS_ENABLED=false
 WORKDIR /var/lib/recsys

@@ -73,7 +73,7 @@ def test_a_team_names_the_variables_of_its_own_kinds() -> None:
 
 def test_a_child_has_the_threads_and_modules_that_it_is_given() -> None:
     found = child_environment(threads=2, paths=["/one", "", "/two"], environment=USEFUL)
-    assert found["OMP_NUM_THREADS"] == found["NUMBA_NUM_THREADS"] == "2" and found["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert found["OMP_NUM_THREADS"] == found["NUMBA_NUM_THREADS"] == "2"
     assert found["PYTHONPATH"] == "/one:/two" and found["PYTHONSAFEPATH"] == "1"
 
 

@@ -212,8 +212,7 @@ def test_a_worker_drops_a_trial_that_was_given_to_another(tmp_path: Path) -> Non
 
 
 def test_workers_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("configs.cores.available_cores", lambda: 8)
-    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("configs.cores.available_cores", lambda: 9)
     before, given = torch.get_num_threads(), []
     monkeypatch.setattr(torch, "set_num_threads", given.append)
     for workers in (1, 2, 20):
