@@ -1,4 +1,4 @@
-"""What is listed while housekeeping deletes: a version that goes between the listing and the reading is no error."""
+"""What is listed while housekeeping deletes: what goes between the listing and the reading is left out."""
 
 from __future__ import annotations
 
