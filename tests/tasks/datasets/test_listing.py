@@ -52,3 +52,12 @@ def test_a_look_at_drift_that_is_deleted_while_it_is_listed_is_no_fact(tmp_path:
         store.put(f"drift/{dataset}/{OLD}/20260101T000000000000Z.json", b'{"verdict": "drifted"}')
     store.doomed = "drift/one/"
     assert {dict(sample.labels)["dataset"] for sample in Drift(store).samples()} == {"two"}
+
+
+def test_only_what_is_still_there_is_read_of_what_was_listed(tmp_path: Path) -> None:
+    """Decisions and answers about retrainings are read in this way."""
+    store = Vanishing(tmp_path)
+    for key in ("pages/a", "pages/b", "pages/c"):
+        store.put(key, key.encode())
+    store.doomed = "pages/b"
+    assert list(store.listed(store.list("pages/"))) == [("pages/a", b"pages/a"), ("pages/c", b"pages/c")]
