@@ -58,7 +58,7 @@ SETTINGS: dict[str, Any] = {
         "monitoring": {"clock": "wall", "live_requests": 200, "evidently": False},
         "report": {"evidently": False},
         "tracking": {"mode": "off"},
-        "when": {"policy": {"every": "week"}, "max_age_s": 30 * 86_400},
+        "when": {"policy": {"every": "week", "decay": 0.15}, "max_age_s": 30 * 86_400},
         "retention": {"automatic": True, "keep_days": 90},
     },
 }
