@@ -45,14 +45,32 @@ from models.recommender import IntArray, Recommender, Requests
 
 OURS = "SS4Rec"
 NO_INTERVALS = {"interval_embedding": False}
+FURTHER: dict[str, Any] = {"schedule": "constant", "weight_averaging": 0.998, "max_epochs": 36, "patience": 10}
+"""A constant learning rate and a longer average of the weights. They helped SS4Rec most after the equal search, so its peers get them,
+too."""
+WIDER: dict[str, Any] = FURTHER | {
+    "max_epochs": 80,
+    "width": 192,
+    "dropout": 0.25,
+    "embedding_dropout": 0.35,
+    "learning_rate": 0.002,
+}
+"""What the further search of SS4Rec added to them."""
 VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     OURS: ("ss4rec", "ss4rec", {}),
-    "SS4Rec, further search": ("ss4rec", "ss4rec-further", {}),
+    "SS4Rec, further": ("ss4rec", "ss4rec", WIDER | {"max_length": 400}),
+    "SS4Rec, further, 200 events": ("ss4rec", "ss4rec", WIDER),
+    "SS4Rec, further, 800 events": ("ss4rec", "ss4rec", WIDER | {"max_length": 800}),
     "SASRec": ("sasrec", "sasrec", {}),
     "gSASRec": ("gsasrec", "gsasrec", {}),
     "eSASRec": ("esasrec", "esasrec", {}),
     "HSTU": ("hstu", "hstu", {}),
     "LRURec": ("lrurec", "lrurec", {}),
+    "SASRec, further": ("sasrec", "sasrec", FURTHER),
+    "gSASRec, further": ("gsasrec", "gsasrec", FURTHER | {"max_epochs": 120}),
+    "eSASRec, further": ("esasrec", "esasrec", FURTHER),
+    "HSTU, further": ("hstu", "hstu", FURTHER),
+    "LRURec, further": ("lrurec", "lrurec", FURTHER),
     "SS4Rec, no time": ("ss4rec", "ss4rec", {"interval": "none"}),
     "SASRec, no time": ("sasrec", "sasrec", NO_INTERVALS),
     "gSASRec, no time": ("gsasrec", "gsasrec", NO_INTERVALS),
