@@ -1,8 +1,8 @@
 """The volume of the tests: small in `make test` and `make test-full`, full in `make test-nightly`.
 
 Both volumes test every behaviour. The nightly one adds more of the same: more random kills, more damaged files, a longer
-outage, every server. Such a number is `volume(small, nightly)`. A test that only repeats another test on another server is
-marked `nightly`.
+outage, every server. Such a number is `volume(small, nightly)`. A test that only repeats another test on another server, or with
+real processes, is marked `nightly`.
 """
 
 from __future__ import annotations

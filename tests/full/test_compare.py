@@ -45,6 +45,7 @@ def test_runs_go_to_a_dask_cluster(server: Environment, tmp_path: Path) -> None:
     assert len(found["entries"]) == 3 and len(found["matrix"]) == 6 and not found["failures"]
 
 
+@pytest.mark.nightly  # tests/flows/test_compare.py compares by day
 def test_runs_can_be_those_of_a_deployment_and_pass_through_the_store(server: Environment, tmp_path: Path) -> None:
     wild = {"name": "wild", "kind": "ncf", "settings": {**TINY_NCF, "learning_rate": 1e30}}
     config_of(tmp_path, runner="deployments", entries=[*ENTRIES[:2], wild], reference="ncf")

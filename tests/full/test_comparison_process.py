@@ -49,6 +49,7 @@ def test_an_error_in_the_other_process_is_raised_here(tmp_path: Path) -> None:
         run_entry_apart("small", settings.entry("popularity"), 1, dataset, settings, lambda report: None)
 
 
+@pytest.mark.nightly  # test_replicas.py shows it by day
 def test_a_bug_in_the_other_process_keeps_its_traceback(tmp_path: Path) -> None:
     settings = small_comparison(tmp_path, entries=ENTRIES[:2], reference="ncf")
     dataset = stored_dataset(settings)
@@ -117,6 +118,7 @@ def test_the_other_process_ends_when_its_parent_has_ended(tmp_path: Path) -> Non
     wait_until(lambda: child not in trainings() and not list(tmp_path.glob("recsys-training-*")), 300)
 
 
+@pytest.mark.nightly  # test_replicas.py trains replicas by day
 def test_a_run_of_replicas_is_stored_once_with_their_number(tmp_path: Path) -> None:
     both = {"name": "both", "kind": "ss4rec", "settings": {**TINY_SS4REC, "replicas": 2}}
     settings = small_comparison(tmp_path, entries=[ENTRIES[0], both], reference="both")

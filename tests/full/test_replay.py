@@ -130,6 +130,7 @@ def test_a_replay_that_is_killed_ends_like_one_that_is_not(tmp_path: Path) -> No
     assert [policy["ndcg"] for policy in again["policies"]] == [policy["ndcg"] for policy in found["policies"]]
 
 
+@pytest.mark.nightly  # tests/tasks/monitoring shows by day that monitoring notices it
 def test_a_feed_that_changes_to_milliseconds_is_noticed_in_its_first_slice(tmp_path: Path) -> None:
     scenario = {"name": "milliseconds", "from_slice": 1}
     settings = write_settings(tmp_path, scenario=scenario, most_slices=2, policies={"on-drift": {"on_drift": True}})

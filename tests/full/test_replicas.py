@@ -143,7 +143,12 @@ def test_an_error_while_following_the_replicas_ends_each_of_them(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    "victim", ["the first replica", pytest.param("the second replica", marks=pytest.mark.nightly), "torchrun"]
+    "victim",
+    [
+        "the first replica",
+        pytest.param("the second replica", marks=pytest.mark.nightly),
+        pytest.param("torchrun", marks=pytest.mark.nightly),
+    ],
 )
 def test_a_killed_replica_fails_the_run_in_one_paragraph(
     victim: str, tmp_path: Path, temporary: Path, capfd: pytest.CaptureFixture[str]
@@ -215,6 +220,7 @@ def test_a_killed_parent_leaves_no_replica(tmp_path: Path, temporary: Path) -> N
     wait_until(lambda: not processes(temporary) and not list(temporary.glob("recsys-training-*")), 180)
 
 
+@pytest.mark.nightly  # the test before shows it by day for one parent
 def test_parents_killed_while_an_epoch_is_reported_to_them_leave_no_folder(temporary: Path) -> None:
     follow = "from tests.doubles.endless_epochs import follow; follow()"
     places = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -244,6 +250,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(tmp_path: Pa
     assert alone.resumed_from == 4, "a checkpoint of another number of replicas was not used"
 
 
+@pytest.mark.nightly  # the tests above show by day what two replicas train
 def test_retrain_trains_with_as_many_replicas_as_the_setting_says(server: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings_of(tmp_path, models=QUICK["models"])))
     wanted = ["--set", "models.ss4rec.replicas=2", "--set", "models.ss4rec.device=cpu"]

@@ -66,7 +66,7 @@ exec {binaries}/postgres -D data -p {port} -c listen_addresses=127.0.0.1 -c unix
         subprocess.run([*other, "rm", "-r", folder], check=True)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("postgresql")) if request.param == "postgresql" else f"sqlite:///{tmp_path}/studies.db"
 

@@ -16,7 +16,9 @@ Week = Callable[[Town], None]
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("weeks", [WEEKS, OTHER_WEEKS], ids=["accidents", "odd files and times"])
+@pytest.mark.parametrize(
+    "weeks", [WEEKS, pytest.param(OTHER_WEEKS, marks=pytest.mark.nightly)], ids=["accidents", "odd files and times"]
+)
 def test_after_each_week_the_dataset_equals_an_independent_merge_of_all_deliveries(
     weeks: tuple[Week, ...], tmp_path: Path
 ) -> None:

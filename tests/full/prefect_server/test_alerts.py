@@ -89,6 +89,7 @@ def set_state(server: dict[str, str], run: str, **state: str) -> None:
     assert answer["status"] == "ACCEPT", answer
 
 
+@pytest.mark.nightly  # test_resume.py shows by day that a killed run crashes
 def test_a_killed_run_counts_as_crashed_when_its_heartbeats_stop(server: dict[str, str], sink: Webhook, tmp_path: Path) -> None:
     models = {**LEAN["models"], "ss4rec": {**LEAN["models"]["ss4rec"], "max_epochs": 5000, "patience": 5000}}  # type: ignore[dict-item, index]
     command = [sys.executable, "-m", "flows.cli", "retrain", "--verbose", "-c", settings_file(tmp_path, models=models)]

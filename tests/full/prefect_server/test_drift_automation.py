@@ -97,6 +97,7 @@ def test_drift_that_monitoring_finds_starts_a_retrain_run(server: dict[str, str]
     assert {"drift", "retraining"} <= keys
 
 
+@pytest.mark.nightly  # test_planted_text.py opens it by day
 def test_evidentlys_own_ui_shows_the_snapshots(server: dict[str, str], watched: Path) -> None:
     assert run([RECSYS, "monitor", "-c", "run.yaml"], server, watched).returncode == 0
     port = reserved_port()

@@ -79,6 +79,7 @@ def test_a_run_whose_worker_died_before_it_started_frees_its_slots_and_is_starte
     wait_until(resumed, 600, "the runs that start both again")
 
 
+@pytest.mark.nightly  # the test above shows a lost run by day
 def test_a_run_that_is_lost_before_its_first_heartbeat_frees_its_slot(server: dict[str, str]) -> None:
     deployment = read(server, "deployments/name/etl/etl")
     assert deployment["job_variables"]["env"] == {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}, "its runs need not send heartbeats"

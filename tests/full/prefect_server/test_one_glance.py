@@ -98,7 +98,7 @@ def test_a_filter_by_the_name_completed_leaves_named_states_out(server: dict[str
     assert ours <= found(name={"any_": ["Held", "Promoted"]})
 
 
-@pytest.mark.parametrize("ui", ["", "/v2"])
+@pytest.mark.parametrize("ui", ["", pytest.param("/v2", marks=pytest.mark.nightly)])
 def test_three_questions_are_answered_in_two_clicks(server: dict[str, str], held: dict[str, Any], page: Page, ui: str) -> None:
     page.set_viewport_size({"width": 1280, "height": 1000})
     page.goto(f"{server['PREFECT_UI_URL']}{ui}/runs")

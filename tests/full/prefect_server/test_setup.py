@@ -77,6 +77,7 @@ def test_a_second_setup_changes_nothing(server: dict[str, str]) -> None:
     assert after == before
 
 
+@pytest.mark.nightly  # test_deployments_file.py reads the same file by day
 @pytest.mark.parametrize("checkout", [pytest.param({}, marks=pytest.mark.nightly), COMMIT], ids=["no commit", "a commit"])
 def test_prefects_own_deploy_makes_the_same_deployments(server: dict[str, str], checkout: dict[str, str]) -> None:
     deployed = subprocess.run(

@@ -13,7 +13,7 @@ from runpod_double.faults import BrokenConnectionError, Faults, problem
 from tests.full.runpod.rented import FINAL, World, a_world, wait_until
 from tests.volume import volume
 
-pytestmark = pytest.mark.full
+pytestmark = [pytest.mark.full, pytest.mark.nightly]  # the worker's package has random histories by day
 OUTAGE_S = volume(45.0, 120.0)
 LOOK_EVERY_S, BACKOFF_S, MAX_BACKOFF_S, ATTEMPTS = 4.0, 1.0, 10.0, 4
 STEADY = {

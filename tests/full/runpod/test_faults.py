@@ -1,5 +1,7 @@
 """The worker of type runpod with the double of RunPod's API: after each fault no pod is left, the run has ended in the right
-state, its work was not done twice, and its cost is recorded (`World.settle` checks all four)."""
+state, its work was not done twice, and its cost is recorded (`World.settle` checks all four).
+
+By day, the tests of the worker's package show each fault with the same double, and these show the main ones with real processes."""
 
 from __future__ import annotations
 
@@ -60,6 +62,7 @@ def running_pod(world: World, run: str) -> Any:
 # Killed workers
 
 
+@pytest.mark.nightly
 def test_a_worker_killed_before_the_create_leaves_a_run_that_the_next_one_takes(world: World) -> None:
     kill_at(world, "POST", "/v2", when="before")
     run = world.submit()
@@ -74,6 +77,7 @@ def test_a_worker_killed_after_a_create_leaves_a_pod_that_the_next_one_adopts(wo
     world.settle(run, "COMPLETED", executions=1)
 
 
+@pytest.mark.nightly
 def test_a_worker_killed_while_the_run_works_leaves_it_to_the_next_one(world: World) -> None:
     run = world.submit(seconds=20)
     running_pod(world, run)
@@ -82,7 +86,8 @@ def test_a_worker_killed_while_the_run_works_leaves_it_to_the_next_one(world: Wo
     world.settle(run, "COMPLETED", executions=1)
 
 
-@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.nightly), "after"])
+@pytest.mark.nightly
+@pytest.mark.parametrize("when", ["before", "after"])
 def test_a_worker_killed_at_the_deletion_leaves_it_to_the_next_one(world: World, when: str) -> None:
     kill_at(world, "DELETE", "/v2/pods", when=when)
     run = world.submit()
@@ -90,6 +95,7 @@ def test_a_worker_killed_at_the_deletion_leaves_it_to_the_next_one(world: World,
     world.settle(run, "COMPLETED", executions=1)
 
 
+@pytest.mark.nightly
 def test_a_worker_that_is_stopped_leaves_the_pod_to_the_next_one(world: World) -> None:
     run = world.submit(seconds=20)
     running_pod(world, run)
@@ -125,6 +131,7 @@ def test_a_pod_that_vanishes_crashes_its_run(world: World) -> None:
     assert "is gone, but its run had not ended" in ended["state"]["message"]
 
 
+@pytest.mark.nightly
 def test_a_list_that_omits_a_pod_once_changes_nothing(world: World) -> None:
     run = world.submit(seconds=20)
     world.double.faults.hidden[running_pod(world, run).id] = 1
@@ -138,6 +145,7 @@ def test_a_container_killed_during_the_run_crashes_it_and_trains_once(world: Wor
     assert "RunPod restarted the container" in ended["state"]["message"]
 
 
+@pytest.mark.nightly
 def test_a_container_that_restarts_in_a_loop_crashes_its_run_and_its_last_lines_are_kept(world: World) -> None:
     run = world.submit(variables={"env": {"RECORD": str(world.record), "PLANTED_TOKEN": "tok-3f1a9"}}, dies_early=True)
     ended = world.settle(run, "CRASHED", executions=0)
@@ -147,6 +155,7 @@ def test_a_container_that_restarts_in_a_loop_crashes_its_run_and_its_last_lines_
     assert "CUDA driver" in kept and "tok-3f1a9" not in str(ended["state"]) + kept + world.log()
 
 
+@pytest.mark.nightly
 def test_a_run_whose_image_does_not_arrive_in_time_crashes(world: World) -> None:
     world.double.faults.start_s = 600
     run = world.submit(variables={"startup_timeout": 2})
@@ -154,12 +163,14 @@ def test_a_run_whose_image_does_not_arrive_in_time_crashes(world: World) -> None
     assert "did not start within 2 s" in ended["state"]["message"]
 
 
+@pytest.mark.nightly
 def test_a_run_that_outlives_its_time_crashes(world: World) -> None:
     run = world.submit(variables={"max_cost": 0.005}, seconds=600)  # 0.44 USD per hour: 40 s
     ended = world.settle(run, "CRASHED", executions=1)
     assert "max_cost" in ended["state"]["message"]
 
 
+@pytest.mark.nightly
 def test_a_flow_that_raises_fails_and_one_that_is_killed_crashes(world: World) -> None:
     failed, killed = world.submit("flow", end="failed"), world.submit(end="killed")
     assert "the training diverged" in world.settle(failed, "FAILED", executions=1)["state"]["message"]
@@ -169,6 +180,7 @@ def test_a_flow_that_raises_fails_and_one_that_is_killed_crashes(world: World) -
 # RunPod that refuses
 
 
+@pytest.mark.nightly
 def test_if_two_gpu_types_are_sold_out_the_third_is_rented(world: World) -> None:
     world.double.faults.no_capacity |= {CHEAP, MIDDLE}
     run = world.submit()
@@ -176,6 +188,7 @@ def test_if_two_gpu_types_are_sold_out_the_third_is_rented(world: World) -> None
     assert world.pods_of(run)[0].body["gpu"]["id"] == DEAR
 
 
+@pytest.mark.nightly
 def test_an_account_without_balance_ends_the_run_with_one_request(world: World) -> None:
     said = "Your account balance is too low to rent a pod"
     world.double.faults.answers.append(Fault("POST", "/v2/pods", 402, said, times=99))
@@ -184,6 +197,7 @@ def test_an_account_without_balance_ends_the_run_with_one_request(world: World) 
     assert said in ended["state"]["message"] and world.double.count("POST", "/v2/pods") == before + 1
 
 
+@pytest.mark.nightly
 def test_a_create_waits_as_long_as_the_rate_limit_says(world: World) -> None:
     world.double.faults.answers.append(Fault("POST", "/v2/pods", 429, "rate limit exceeded", retry_after_s=2))
     before = len(world.double.requests)
@@ -194,6 +208,7 @@ def test_a_create_waits_as_long_as_the_rate_limit_says(world: World) -> None:
     assert {request.status for request in asked if request not in creates} <= {200, 204}, "other requests were refused, too"
 
 
+@pytest.mark.nightly
 def test_the_worker_waits_for_an_api_that_is_down(world: World) -> None:
     works = world.submit(seconds=20)
     running_pod(world, works)
@@ -208,6 +223,7 @@ def test_a_create_whose_answer_is_lost_makes_one_pod(world: World) -> None:
     world.settle(world.submit(), "COMPLETED", executions=1)
 
 
+@pytest.mark.nightly
 def test_a_create_that_ends_in_a_server_error_is_tried_again_once_no_pod_is_found(world: World) -> None:
     world.double.faults.answers.append(Fault("POST", "/v2/pods", 503, "try later"))
     world.settle(world.submit(), "COMPLETED", executions=1)
@@ -216,6 +232,7 @@ def test_a_create_that_ends_in_a_server_error_is_tried_again_once_no_pod_is_foun
 # Cancellation
 
 
+@pytest.mark.nightly
 def test_a_run_cancelled_while_no_gpu_is_free_never_has_a_pod(world: World) -> None:
     world.double.faults.no_capacity |= set(PRICES)
     run = world.submit()
@@ -224,6 +241,7 @@ def test_a_run_cancelled_while_no_gpu_is_free_never_has_a_pod(world: World) -> N
     world.settle(run, "CANCELLED", executions=0, pods=0)
 
 
+@pytest.mark.nightly
 def test_a_run_cancelled_while_its_image_is_pulled_is_cancelled_at_once(world: World) -> None:
     world.double.faults.start_s = 600
     run = world.submit()
@@ -239,6 +257,7 @@ def test_a_run_cancelled_while_it_works_cancels_itself(world: World) -> None:
     world.settle(run, "CANCELLED", executions=1)
 
 
+@pytest.mark.nightly
 def test_a_run_that_ignores_its_cancellation_is_ended_after_the_grace_period(world: World) -> None:
     run = world.submit(seconds=600, deaf=True)
     running_pod(world, run)
@@ -258,6 +277,7 @@ def test_a_prefect_server_that_is_restarted_loses_nothing(world: World) -> None:
     world.settle(run, "COMPLETED", executions=1)
 
 
+@pytest.mark.nightly
 def test_a_pod_whose_run_was_deleted_is_deleted(world: World) -> None:
     run = world.submit(seconds=600)
     pod = running_pod(world, run)
@@ -266,6 +286,7 @@ def test_a_pod_whose_run_was_deleted_is_deleted(world: World) -> None:
     assert world.executions(run) == 1
 
 
+@pytest.mark.nightly
 def test_a_pod_that_carries_no_marks_is_left_alone(world: World) -> None:
     body = {"name": "someone-elses", "image": "x", "gpu": {"id": CHEAP}, "args": "sleep 600"}
     pod = world.double.rent(body)

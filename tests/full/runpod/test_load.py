@@ -10,7 +10,7 @@ import pytest
 from prefect_runpod.pods.provision import CATALOGUE_S
 from tests.full.runpod.rented import a_world, wait_until
 
-pytestmark = pytest.mark.full
+pytestmark = [pytest.mark.full, pytest.mark.nightly]  # test_faults.py has runs side by side by day
 RUNS, LOOK_EVERY_S = 20, 1.0
 
 

@@ -47,6 +47,7 @@ print("loaded", load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False
 """
 
 
+@pytest.mark.nightly  # the next test trains in such a pod by day
 def test_a_flow_that_setup_deploys_from_a_checkout_is_found_in_a_pod(image: OtherRoot, tmp_path: Path) -> None:
     entries, pull = read_prefect_file()
     (entry,) = [each for each in entries if each["work_pool"]["name"] == GPU_POOL]

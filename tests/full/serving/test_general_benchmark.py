@@ -13,6 +13,7 @@ from benchmarks.serving import general
 pytestmark = pytest.mark.full
 
 
+@pytest.mark.nightly
 def test_each_model_answers_all_requests_and_has_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "general.json"
     small = ["--items", "300", "--users", "40", "--distinct", "20", "--seconds", "1", "--connections", "2", "--rate", "20"]

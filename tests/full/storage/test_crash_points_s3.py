@@ -29,6 +29,7 @@ def moto() -> Iterator[StoreSettings]:
         yield found
 
 
+@pytest.mark.nightly  # tests/tasks/gate/test_crash_points.py shows it by day for a folder
 @pytest.mark.full
 # A kill during a write leaves the same as a kill right after the write before.
 @pytest.mark.parametrize(("server", "kills"), [("moto", volume(1, 2)), pytest.param("ceph", 1, marks=pytest.mark.nightly)])
