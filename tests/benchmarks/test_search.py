@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_trial_that_the_end_cut_off_counts_with_its_best_epoch_and_its_settings_can_be_trained(tmp_path: Path) -> None:
     fixed = {"max_length": 50, "max_epochs": 4, "patience": 4, "schedule": "cosine", "warm_up": 0.05}
-    for name, variant in (("sasrec", "SASRec"), (FURTHER, "SS4Rec, further search")):
+    for name, variant in (("sasrec", "SASRec"), ("ss4rec", "SS4Rec")):
         worker = Worker(name, 0, tmp_path / name, "ml-100k", None, "loo-exact", fixed | FIXED.get(name, {}), time.time())
         study = worker.study
         for start, reached in zip(STARTS[name][:2], ((0.1, 0.3, 0.2), (0.1, 0.15)), strict=True):
