@@ -7,7 +7,6 @@ with each baseline by a paired bootstrap over requests on NDCG@10 (per-request v
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import platform
@@ -17,7 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.report import write_result
 from configs.cores import available_cores
+from configs.loading import load_settings
+from configs.settings import RetrainSettings
 from infra.pages import markdown_table
 
 KINDS = ("popularity", "ncf", "ss4rec")
@@ -54,9 +56,9 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
     with multiprocessing.get_context("spawn").Pool(given.jobs, maxtasksperchild=1) as pool:
         runs = list(pool.imap_unordered(_run, work, chunksize=1))
-    result = {"hardware": _hardware(threads, given.jobs), "seeds": given.seeds, "rows": _rows(runs)}
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    data = load_settings(RetrainSettings, given.config, given.overrides).data
+    result = {"data": data.source, "hardware": _hardware(threads, given.jobs), "seeds": given.seeds, "rows": _rows(runs)}
+    write_result(given.out, result)
     print(render(result))
 
 
@@ -81,8 +83,6 @@ def _run(job: tuple[str | None, list[str], str, str, int]) -> dict[str, Any]:
     config, overrides, protocol, kind, seed = job
     import torch
 
-    from configs.loading import load_settings
-    from configs.settings import RetrainSettings
     from models.evaluation import metrics, per_request, rank_requests, split
     from models.loading import make_recommender
     from tasks.ingest import ingest
