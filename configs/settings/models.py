@@ -34,23 +34,23 @@ class SS4RecSettings(Settings):
     """Kernel width of the relation-aware layer's convolution, in events."""
     expand: int = Field(default=2, ge=1)
     """Inner channels of the relation-aware layer, as a multiple of width."""
-    dropout: float = Field(default=0.4, ge=0.0, lt=1.0)
+    dropout: float = Field(default=0.3, ge=0.0, lt=1.0)
     """Share of activations dropped in each layer during training."""
-    embedding_dropout: float = Field(default=0.3, ge=0.0, lt=1.0)
+    embedding_dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
     """Share of embeddings dropped during training."""
     two_norms: bool = True
     """Use a separate LayerNorm after each layer. If off, both places share one LayerNorm, as in the authors' code."""
     norm: Literal["post", "pre"] = "post"
     """Whether LayerNorm comes after each layer, as in the authors' code, or before it. Deep stacks (more than three blocks) train
     better with `pre`, whose layers also start with smaller outputs."""
-    step_min: float = Field(default=0.001, gt=0)
-    """Smallest learned step of the time-aware layer at initialisation, per second of interval."""
+    step_min: float = Field(default=1e-7, gt=0)
+    """Smallest learned step of the time-aware layer at initialisation, per second of interval. With 1e-7, some states last for months."""
     step_max: float = Field(default=0.1, gt=0)
     """Largest learned step of the time-aware layer at initialisation, per second of interval."""
     interval: Literal["seconds", "log1p", "learned", "none"] = "seconds"
     """Scale of the time intervals that the time-aware layer sees. `learned` lies between `seconds` and `log1p`. `none` hides
     time."""
-    interval_embedding: bool = False
+    interval_embedding: bool = True
     """Add to each event a learnt vector for the length of the interval after it, in 64 buckets from a second to ten years. Has no
     effect with interval none."""
     calendar_input: bool = False
@@ -85,11 +85,11 @@ class SS4RecSettings(Settings):
     """Number of sampled negatives: per step for sampled_softmax, per event for gbce."""
     calibration: float = Field(default=0.75, ge=0.0, le=1.0)
     """Calibration parameter t of gbce: 0 is plain binary cross-entropy, 1 gives calibrated probabilities."""
-    learning_rate: float = Field(default=3e-3, gt=0)
+    learning_rate: float = Field(default=5e-3, gt=0)
     """Step size of the optimizer, after the warm-up."""
-    warm_up: float = Field(default=0.0, ge=0.0, lt=1.0)
+    warm_up: float = Field(default=0.05, ge=0.0, lt=1.0)
     """Share of max_epochs in which the learning rate rises from 0 to its value."""
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine"] = "cosine"
     """Learning rate after the warm-up: it stays, or falls like half a cosine to 0 at the end of max_epochs."""
     clip_norm: float = Field(default=5.0, gt=0)
     """Longest gradient of a step, over all weights. A longer one is shortened to it."""
@@ -101,7 +101,7 @@ class SS4RecSettings(Settings):
     weight_averaging: float = Field(default=0.99, ge=0.0, lt=1.0)
     """Decay per step of the running average of the weights. The averaged weights are validated and kept. With 0, the raw weights
     are."""
-    max_epochs: int = Field(default=14, ge=1)
+    max_epochs: int = Field(default=8, ge=1)
     """Maximum number of passes over the train part."""
     patience: int = Field(default=4, ge=1)
     """Training stops after this number of evaluations without a better valid NDCG@10."""
