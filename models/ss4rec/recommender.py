@@ -29,6 +29,7 @@ from models.sequences import Histories, Vocabulary, histories
 from models.ss4rec.kernels import resolve_backend
 from models.ss4rec.last_hidden import last_hidden
 from models.ss4rec.network import SS4RecNetwork
+from models.ss4rec.spec import settings_of_model
 from models.training import (
     AdamW,
     Checkpoints,
@@ -323,7 +324,7 @@ class SS4Rec(Recommender):
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> SS4Rec:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        settings = SS4RecSettings(**config["settings"] | {"device": device})
+        settings = settings_of_model(config["settings"], device)
         if settings.scan == "mamba-ssm":  # the kernels used in training do not matter here and may not be installed
             settings = settings.model_copy(update={"scan": "auto"})
         model = cls(settings)

@@ -24,6 +24,7 @@ from configs.settings import SS4RecSettings
 from models.calendar import DAYS, HOURS, hours_of_week
 from models.intervals import BUCKETS, EDGES
 from models.ss4rec.kernels import Floats, Weights, advance, packed, products
+from models.ss4rec.spec import settings_of_model
 
 __all__ = ["RecurrentSS4Rec"]
 
@@ -71,7 +72,7 @@ class RecurrentSS4Rec:
             VersionCorruptError: if a file is incomplete or the files do not match.
         """
         try:
-            settings = SS4RecSettings(**json.loads((folder / "config.json").read_text(encoding="utf-8"))["settings"])
+            settings = settings_of_model(json.loads((folder / "config.json").read_text(encoding="utf-8"))["settings"])
             tensors = load_file(folder / "model.safetensors")
             counts = pq.ParquetFile(folder / "vocabulary.parquet").read(["train_events"])["train_events"].to_numpy()
             users = _Users.load(folder / "users.parquet", tensors) if settings.user_features else _Users.none(settings.width)

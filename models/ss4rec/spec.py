@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from configs.kinds import ModelSpec, Parameter
 from configs.settings import SS4RecSettings
 
-__all__ = ["SPEC"]
+__all__ = ["SPEC", "settings_of_model"]
 
 SPACE = {
     "width": Parameter(choices=(64, 128, 192, 256)),
@@ -39,3 +42,15 @@ SPEC = ModelSpec(
         "model with several, set models.ss4rec.replicas"
     },
 )
+
+NOT_STORED = {"interval_embedding": False}
+"""Parts of the network that models were trained without before the setting existed. Its default is another one now."""
+
+
+def settings_of_model(stored: Mapping[str, Any], device: str | None = None) -> SS4RecSettings:
+    """Return the settings that are stored with a model, also of an earlier release.
+
+    Raises:
+        ValidationError: if a setting is unknown or wrong.
+    """
+    return SS4RecSettings(**{**NOT_STORED, **stored, **({} if device is None else {"device": device})})

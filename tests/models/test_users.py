@@ -18,9 +18,10 @@ from models.ss4rec import SS4Rec, SS4RecNetwork
 from models.users import UserTraits
 from models.windows import Batching, Segments, TrainingBatches
 from tests import synthetic
+from tests.plain_ss4rec import PLAIN
 
 TOLD = SS4RecSettings(
-    width=16, blocks=2, time_state=4, relation_state=4, max_length=12, batch_tokens=96, max_epochs=2, device="cpu", user_features=True
+    **PLAIN, width=16, blocks=2, time_state=4, relation_state=4, max_length=12, batch_tokens=96, max_epochs=2, device="cpu", user_features=True
 )  # fmt: skip
 
 

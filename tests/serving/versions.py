@@ -24,10 +24,11 @@ from serving.engine import ServedModel
 from tasks.evaluation.catalogue import write_catalogue
 from tasks.evaluation.load_check import SAMPLE_FILE, sample_requests
 from tests import synthetic
+from tests.plain_ss4rec import PLAIN
 from tests.tasks.stored import small_split
 
 NAME = "ranker"
-TINY: dict[str, Any] = {
+TINY: dict[str, Any] = PLAIN | {
     "width": 16, "blocks": 1, "time_state": 4, "relation_state": 4, "max_length": 20, "interval": "log1p", "device": "cpu",
 }  # fmt: skip
 START = 1_700_000_000

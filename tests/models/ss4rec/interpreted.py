@@ -37,11 +37,12 @@ from models.ss4rec.kernels.residual_cuda import AddAndNormalise
 from models.training import flat
 from tests import synthetic
 from tests.models.ss4rec.test_scan import assert_backend_agrees, segments
+from tests.plain_ss4rec import PLAIN
 
 CPU = torch.device("cpu")
 KERNELS = {name: module for module in (convolution_cuda, norm_cuda, selective_cuda, time_cuda) for name in module.__all__}
 ONE = SS4RecSettings(
-    width=16, blocks=1, time_state=5, relation_state=3, max_length=12, batch_tokens=40, max_epochs=1, device="cpu", interval="learned"
+    **PLAIN, width=16, blocks=1, time_state=5, relation_state=3, max_length=12, batch_tokens=40, max_epochs=1, device="cpu", interval="learned"
 )  # fmt: skip
 
 

@@ -16,8 +16,9 @@ from models.ss4rec import SS4Rec
 from models.ss4rec.last_hidden import last_hidden
 from models.training import HoldoutRanking
 from tests import synthetic
+from tests.plain_ss4rec import PLAIN
 
-TINY: dict[str, Any] = {
+TINY: dict[str, Any] = PLAIN | {
     "width": 8, "blocks": 1, "time_state": 4, "relation_state": 4, "max_length": 20, "max_epochs": 1, "device": "cpu",
     "learning_rate": 0.02, "dropout": 0.0,
 }  # fmt: skip

@@ -30,9 +30,10 @@ from models.ss4rec.relation_aware import RelationAwareLayer
 from models.ss4rec.time_aware import TimeAwareLayer
 from models.windows import Segments
 from tests import synthetic
+from tests.plain_ss4rec import PLAIN
 
 TINY = SS4RecSettings(
-    width=16, blocks=1, time_state=4, relation_state=4, max_length=12, batch_tokens=96, max_epochs=3, device="cpu"
+    **PLAIN, width=16, blocks=1, time_state=4, relation_state=4, max_length=12, batch_tokens=96, max_epochs=3, device="cpu"
 )
 
 

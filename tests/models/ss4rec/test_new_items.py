@@ -20,8 +20,9 @@ from models.recommender import WarmStart
 from models.ss4rec import RecurrentSS4Rec, SS4Rec, SS4RecNetwork
 from models.windows import Segments
 from tests.models.ss4rec.test_recurrent import recurrent_scores
+from tests.plain_ss4rec import PLAIN
 
-SMALL: dict[str, Any] = {
+SMALL: dict[str, Any] = PLAIN | {
     "width": 16, "blocks": 1, "time_state": 4, "relation_state": 4, "max_length": 20, "batch_tokens": 256, "max_epochs": 6,
     "dropout": 0.1, "embedding_dropout": 0.0, "learning_rate": 1e-2, "device": "cpu", "item_attributes": True,
 }  # fmt: skip

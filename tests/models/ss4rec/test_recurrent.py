@@ -23,9 +23,10 @@ from models.ss4rec.kernels import step as kernels_step
 from models.ss4rec.kernels.matrices import dense, packed, padded
 from models.users import UserTraits
 from tests import synthetic
+from tests.plain_ss4rec import PLAIN
 from tests.volume import volume
 
-TINY: dict[str, Any] = {
+TINY: dict[str, Any] = PLAIN | {
     "width": 16, "blocks": 2, "time_state": 4, "relation_state": 4, "max_length": 50, "max_epochs": 1, "device": "cpu",
 }  # fmt: skip
 
@@ -135,6 +136,18 @@ def test_any_interval_leaves_the_state_finite(parts: Split, tmp_path: Path) -> N
     intervals = np.array([0, -5, 1, 10**9, 2**40, 0])
     hidden = model.advance(state, np.arange(6), intervals, np.array([0, 6]), [None], intervals)
     assert np.isfinite(state).all() and np.isfinite(hidden).all()
+
+
+def test_a_model_of_before_a_part_of_the_network_existed_is_loaded_without_that_part(parts: Split, tmp_path: Path) -> None:
+    model = drawn(parts, tmp_path)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    del stored["settings"]["interval_embedding"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    assert SS4RecSettings().interval_embedding, "what was not stored has another default now"
+    read = SS4Rec.load(tmp_path)
+    assert torch.equal(read.scores(parts.test), model.scores(parts.test))
+    served = recurrent_scores(RecurrentSS4Rec.load(tmp_path), parts.test.take(np.arange(5)), parts.catalogue)
+    assert np.allclose(served, model.scores(parts.test.take(np.arange(5))).numpy(), rtol=1e-4, atol=1e-4)
 
 
 def test_files_that_do_not_belong_together_are_refused_by_name(parts: Split, tmp_path: Path) -> None:

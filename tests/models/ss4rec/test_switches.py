@@ -14,8 +14,9 @@ from configs.settings import SS4RecSettings
 from models.intervals import BUCKETS, EDGES, IntervalEmbedding
 from models.ss4rec import SS4RecNetwork
 from models.windows import Segments
+from tests.plain_ss4rec import PLAIN
 
-TINY = SS4RecSettings(width=16, blocks=1, time_state=4, relation_state=4)
+TINY = SS4RecSettings(**PLAIN, width=16, blocks=1, time_state=4, relation_state=4)
 
 
 def test_a_deep_stack_of_pre_norm_starts_with_the_spread_of_a_shallow_one() -> None:

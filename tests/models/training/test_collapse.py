@@ -15,8 +15,9 @@ from models.recommender import EpochReport, FitReport
 from models.ss4rec import SS4Rec
 from models.training.collapse import collapse_of
 from tests import synthetic
+from tests.plain_ss4rec import PLAIN
 
-TINY: dict[str, Any] = {
+TINY: dict[str, Any] = PLAIN | {
     "width": 16, "blocks": 1, "time_state": 4, "relation_state": 4, "max_length": 12, "batch_tokens": 96, "device": "cpu",
 }  # fmt: skip
 

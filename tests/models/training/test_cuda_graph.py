@@ -19,10 +19,10 @@ from models.ss4rec import SS4Rec
 from models.training import AdamW, EagerEpochs, GraphedEpochs, Rates, StepRule
 from models.windows import Batching, TrainingBatches
 from tests import synthetic
+from tests.plain_ss4rec import PLAIN
 
 STEADY = SS4RecSettings(
-    width=8, blocks=1, time_state=4, relation_state=4, max_length=10, batch_tokens=80, device="cpu", dropout=0.0,
-    embedding_dropout=0.0,
+    **PLAIN | {"dropout": 0.0, "embedding_dropout": 0.0}, width=8, blocks=1, time_state=4, relation_state=4, max_length=10, batch_tokens=80, device="cpu",
 )  # fmt: skip
 
 

@@ -22,10 +22,10 @@ from models.recommender import EpochReport
 from models.ss4rec import SS4Rec
 from models.training import Placement, Replicas, joined_replicas, place
 from tests import synthetic
+from tests.plain_ss4rec import PLAIN
 
 EVEN = SS4RecSettings(
-    width=8, blocks=1, time_state=4, relation_state=4, max_length=10, batch_tokens=80, max_epochs=3, device="cpu",
-    dropout=0.0, embedding_dropout=0.0,
+    **PLAIN | {"dropout": 0.0, "embedding_dropout": 0.0}, width=8, blocks=1, time_state=4, relation_state=4, max_length=10, batch_tokens=80, max_epochs=3, device="cpu",
 )  # fmt: skip
 THIN = EVEN.model_copy(update={"batch_tokens": 10, "interval": "learned"})  # a window a step: one replica has none
 DROPPING = EVEN.model_copy(update={"dropout": 0.3, "embedding_dropout": 0.2})
