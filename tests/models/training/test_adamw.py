@@ -45,7 +45,7 @@ def test_rates_steps_biases_and_norms_of_the_network_do_not_decay() -> None:
     decayed = {name for name, weight in network.named_parameters() if not torch.equal(weight, before[name])}
     layers = {"blocks.0.time_aware": "BC", "blocks.0.relation_aware": ("in_proj", "conv1d", "x_proj", "dt_proj", "out_proj")}
     wanted = {f"{layer}.{name}" for layer, names in layers.items() for name in names}
-    assert {name.removesuffix(".weight") for name in decayed} == wanted | {"items"}
+    assert {name.removesuffix(".weight") for name in decayed} == wanted | {"items", "interval_embedding.vectors"}
 
 
 def test_the_learning_rate_can_be_a_tensor_that_a_captured_step_reads() -> None:
