@@ -220,5 +220,5 @@ def _moved(index: int, place: int, other: Sequence[int] | None) -> str:
         return '<span class="move new">only here</span>'
     step = list(other).index(index) + 1 - place
     if step == 0:
-        return '<span class="move" style="color:var(--grey)">same rank</span>'
+        return '<span class="move" style="color:var(--soft)">same rank</span>'
     return f'<span class="move {"up" if step > 0 else "down"}">{"▲" if step > 0 else "▼"} {abs(step)}</span>'

@@ -19,6 +19,7 @@ from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate
 from tasks.search import open_study, run_trials
 from tests import synthetic
+from tests.plain_ss4rec import PLAIN
 
 SPACE: dict[str, Any] = {
     "width": {"choices": [4, 8]},
@@ -43,7 +44,15 @@ def make_search(folder: Path, seed: int = 0, **search: Any) -> tuple[Store, Data
     lax = ValidationSettings(max_quarantined_share=1.0, min_rows=1)
     validated = validate(RawTables(synthetic.interactions(50, 40, 25, seed=seed), None, None, ()), lax, 1_700_000_000)
     dataset = write_dataset(store, "small", validated, build_features(validated.interactions), {"ratings.csv": "ab"})
-    small = {"width": 8, "blocks": 1, "time_state": 4, "relation_state": 4, "max_length": 20, "max_epochs": 2, "device": "cpu"}
+    small = PLAIN | {
+        "width": 8,
+        "blocks": 1,
+        "time_state": 4,
+        "relation_state": 4,
+        "max_length": 20,
+        "max_epochs": 2,
+        "device": "cpu",
+    }
     settings = {
         "models": {"ss4rec": small},
         "store": {"url": f"file:{folder}/store"},
