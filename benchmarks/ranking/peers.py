@@ -56,11 +56,14 @@ WIDER: dict[str, Any] = FURTHER | {
     "learning_rate": 0.002,
 }
 """What the further search of SS4Rec added to them."""
+DISTILLED: dict[str, Any] = {"teachers": 4, "patience": 8}
+"""Four networks distilled into one."""
 VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     OURS: ("ss4rec", "ss4rec", {}),
     "SS4Rec, further": ("ss4rec", "ss4rec", WIDER | {"max_length": 400}),
     "SS4Rec, further, 200 events": ("ss4rec", "ss4rec", WIDER),
     "SS4Rec, further, 800 events": ("ss4rec", "ss4rec", WIDER | {"max_length": 800}),
+    "SS4Rec, distilled": ("ss4rec", "ss4rec", WIDER | DISTILLED),
     "SASRec": ("sasrec", "sasrec", {}),
     "gSASRec": ("gsasrec", "gsasrec", {}),
     "eSASRec": ("esasrec", "esasrec", {}),
@@ -71,6 +74,7 @@ VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "eSASRec, further": ("esasrec", "esasrec", FURTHER),
     "HSTU, further": ("hstu", "hstu", FURTHER),
     "LRURec, further": ("lrurec", "lrurec", FURTHER),
+    "HSTU, distilled": ("hstu", "hstu", FURTHER | DISTILLED | {"max_epochs": 48}),
     "SS4Rec, no time": ("ss4rec", "ss4rec", {"interval": "none"}),
     "SASRec, no time": ("sasrec", "sasrec", NO_INTERVALS),
     "gSASRec, no time": ("gsasrec", "gsasrec", NO_INTERVALS),

@@ -101,6 +101,14 @@ class SS4RecSettings(Settings):
     weight_averaging: float = Field(default=0.99, ge=0.0, lt=1.0)
     """Decay per step of the running average of the weights. The averaged weights are validated and kept. With 0, the raw weights
     are."""
+    teachers: int = Field(default=0, ge=0, le=16)
+    """Number of networks that are trained first, with the same settings and other seeds. The network then also learns the mean of what
+    they predict, which ranks better than one network alone. Training takes longer by more than this factor. With teachers, a retraining
+    always begins from scratch."""
+    teacher_share: float = Field(default=0.8, gt=0.0, le=1.0)
+    """Share of the target probability that the teachers predict. The rest belongs to the event that came next."""
+    student_dropout: float = Field(default=0.6, ge=0.0, le=1.0)
+    """Dropout of the network that learns from teachers, as a share of theirs."""
     max_epochs: int = Field(default=8, ge=1)
     """Maximum number of passes over the train part."""
     patience: int = Field(default=4, ge=1)
@@ -136,6 +144,16 @@ class SS4RecSettings(Settings):
     def _steps_are_ordered(self) -> SS4RecSettings:
         if self.step_min >= self.step_max:
             raise ValueError(f"step_min ({self.step_min}) must be below step_max ({self.step_max})")
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_fit(self) -> SS4RecSettings:
+        if self.teachers and self.loss != "cross_entropy":
+            raise ValueError(f"teachers need the loss cross_entropy, but loss is {self.loss}: set one of the two differently")
+        if self.teachers and self.item_attributes:
+            raise ValueError(
+                "teachers and item_attributes cannot be used together: set teachers to 0, or item_attributes to false"
+            )
         return self
 
 

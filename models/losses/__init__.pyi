@@ -1,4 +1,5 @@
 from .catalogue import catalogue_cross_entropy, gbce, sampled_softmax
 from .next_item import LossName, NextItemLoss
+from .soft_targets import Predictor, SoftTargets
 
-__all__ = ["LossName", "NextItemLoss", "catalogue_cross_entropy", "gbce", "sampled_softmax"]
+__all__ = ["LossName", "NextItemLoss", "Predictor", "SoftTargets", "catalogue_cross_entropy", "gbce", "sampled_softmax"]

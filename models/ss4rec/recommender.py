@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from configs.errors import TrainingError
 from configs.settings import SS4RecSettings
 from models.attributes import item_features
+from models.distillation import soft_targets, student_settings
 from models.evaluation import MISS, metrics, popularity_level
 from models.intervals import refuse_milliseconds
 from models.losses import NextItemLoss
@@ -115,8 +117,8 @@ class SS4Rec(Recommender):
 
     def begin_with(self, start: WarmStart) -> bool:
         parent = start.parent
-        if self._settings.item_attributes:  # the parent does not tell an item's own vector from that of its attributes
-            return False
+        if self._settings.item_attributes or self._settings.teachers:
+            return False  # the parent does not tell an item's own vector from that of its attributes, and teachers have no parent
         if not isinstance(parent, SS4Rec) or self._trait_values != parent._trait_values:
             return False
         with torch.random.fork_rng(devices=[]):
@@ -140,6 +142,10 @@ class SS4Rec(Recommender):
             raise TrainingError("The setting user_features is on, but there is no user data: call describe_users first.")
         self.prepare()
         settings, device, replicas = self._settings, self._device, Replicas.current()
+        soft, before = soft_targets(
+            self._teacher, settings, train, valid, catalogue, seed=seed, mask_seen=mask_seen, folder=checkpoint_dir
+        )
+        loss = NextItemLoss.of(settings, soft)
         self._take_vocabulary(catalogue, train)
         if settings.item_attributes:
             self._take_vocabulary(catalogue[self._counts > 0], train)
@@ -175,15 +181,17 @@ class SS4Rec(Recommender):
             settings.clip_norm,
             (lambda epoch: rates.of_epoch(epoch, batches.steps(epoch))) if rates.vary else None,
         )
+
+        def loss_of(batch: Batch) -> torch.Tensor:
+            return self._loss(batch, loss)
+
         epochs: Epochs
         if graphed:
-
-            def loss_of(step: torch.Tensor) -> torch.Tensor:
-                return self._loss(batches.fixed(step))
-
-            epochs = GraphedEpochs(network, optimizer, batches.begin, loss_of, rule, replicas=replicas)
+            epochs = GraphedEpochs(
+                network, optimizer, batches.begin, lambda step: loss_of(batches.fixed(step)), rule, replicas=replicas
+            )
         else:
-            epochs = EagerEpochs(network, optimizer, batches.eager, self._loss, rule, replicas=replicas)
+            epochs = EagerEpochs(network, optimizer, batches.eager, loss_of, rule, replicas=replicas)
         holdout = HoldoutRanking(
             valid,
             self._vocabulary,
@@ -227,17 +235,19 @@ class SS4Rec(Recommender):
             self._give_all_vectors(catalogue, train)
         if settings.rating_head:
             self._fit_rating_head(train, valid)
-        return report
+        return replace(report, seconds=report.seconds + before)
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
-        settings, network = self._settings, self.network
+    def _loss(self, batch: Batch, loss: NextItemLoss) -> torch.Tensor:
         with self._autocast():
-            vectors = network.item_vectors()
-            hidden = network(batch.items, batch.intervals, batch.segments, self._backend, batch.who, batch.until, vectors)
-            if self._autocast_dtype is not None:
-                hidden = hidden.to(self._autocast_dtype)
-            chosen = NextItemLoss(settings.loss, settings.negatives, settings.calibration, settings.label_smoothing)
-            return chosen(hidden, vectors[1:], batch)
+            hidden, vectors = self.predict(batch)
+            return loss(hidden if self._autocast_dtype is None else hidden.to(self._autocast_dtype), vectors, batch)
+
+    def predict(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the states (T, H) after each event of a batch, and the item vectors (n_items, H)."""
+        network = self.network
+        vectors = network.item_vectors()
+        states = network(batch.items, batch.intervals, batch.segments, self._backend, batch.who, batch.until, vectors)
+        return states, vectors[1:]
 
     @property
     def _autocast_dtype(self) -> torch.dtype | None:
@@ -342,9 +352,13 @@ class SS4Rec(Recommender):
 
     def _untrained(self) -> SS4RecNetwork:
         features = None if self._features is None else torch.from_numpy(np.pad(self._features, ((1, 0), (0, 0))))
-        return SS4RecNetwork(
-            len(self.catalogue), self._settings, self._traits.sizes if self._traits is not None else (), features
-        )
+        traits = self._traits.sizes if self._traits is not None else ()
+        return SS4RecNetwork(len(self.catalogue), student_settings(self._settings), traits, features)
+
+    def _teacher(self) -> SS4Rec:
+        teacher = SS4Rec(self._settings.model_copy(update={"teachers": 0, "rating_head": False}))
+        teacher._traits = self._traits
+        return teacher
 
     def _features_of(self, item_ids: IntArray) -> npt.NDArray[np.float32]:
         if self._described is None:

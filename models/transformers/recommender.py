@@ -6,6 +6,7 @@ are those of SS4Rec.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from configs.errors import TrainingError
+from models.distillation import soft_targets, student_settings
 from models.evaluation import MISS, metrics, popularity_level
 from models.intervals import refuse_milliseconds
 from models.losses import NextItemLoss
@@ -82,7 +84,7 @@ class SequenceRecommender(Recommender):
 
     def begin_with(self, start: WarmStart) -> bool:
         parent = start.parent
-        if not isinstance(parent, type(self)):
+        if not isinstance(parent, type(self)) or self._settings.teachers:
             return False
         with torch.random.fork_rng(devices=[]):
             fits = same_shapes(self._untrained(), parent.network.state_dict(), self.item_rows)
@@ -103,6 +105,9 @@ class SequenceRecommender(Recommender):
         settings, device, half = self._settings, self._device, half_type(self._settings.precision, self._device)
         if self.reads_time or settings.interval_embedding:
             refuse_milliseconds(train, self.name)
+        soft, before = soft_targets(
+            self._teacher, settings, train, valid, catalogue, seed=seed, mask_seen=mask_seen, folder=checkpoint_dir
+        )
         indices = Vocabulary(catalogue).indices(train.item_ids)
         self._take(catalogue, np.bincount(indices, train.weights, minlength=len(catalogue) + 1)[1:])
         with torch.random.fork_rng(devices=[]):
@@ -123,16 +128,15 @@ class SequenceRecommender(Recommender):
             settings.weight_averaging,
             rates=(lambda epoch: rates.of_epoch(epoch, batches.steps(epoch))) if rates.vary else None,
         )
-        loss = NextItemLoss(settings.loss, settings.negatives, settings.calibration, settings.label_smoothing)
+        loss = NextItemLoss.of(settings, soft)
         holdout = HoldoutRanking(
             valid, self._vocabulary, self._cold_scores(), settings.max_length, kind=self.name, mask_seen=mask_seen
         )
 
         def loss_of(batch: Batch) -> torch.Tensor:
             with self._autocast():
-                padded = network(batch.segments.pad(batch.items), batch.segments.pad(batch.intervals))
-                hidden = batch.segments.unpad(padded)  # in float32 after a norm, also under autocast
-                return loss(hidden if half is None else hidden.to(half), network.item_vectors(), batch)
+                hidden, vectors = self.predict(batch)  # in float32 after a norm, also under autocast
+                return loss(hidden if half is None else hidden.to(half), vectors, batch)
 
         def hidden_of(read: Histories) -> torch.Tensor:
             return last_hidden(network, read.items, read.intervals, read.offsets.numpy(), settings.max_length)
@@ -141,7 +145,7 @@ class SequenceRecommender(Recommender):
             with self._autocast():
                 return metrics(holdout.ranks(hidden_of, network.item_vectors(), MISS), (10,))
 
-        return run_training(
+        report = run_training(
             Learner(network, optimizer, EagerEpochs(network, optimizer, batches.eager, loss_of, rule)),
             validate,
             Schedule(
@@ -153,6 +157,13 @@ class SequenceRecommender(Recommender):
             checkpoints=Checkpoints.of(checkpoint_dir, self, train, valid, seed, mask_seen=mask_seen),
             on_epoch=on_epoch,
         )
+        return replace(report, seconds=report.seconds + before)
+
+    def predict(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the states (T, H) after each event of a batch, and the item vectors (n_items, H)."""
+        network = self.network
+        padded = network(batch.segments.pad(batch.items), batch.segments.pad(batch.intervals))
+        return batch.segments.unpad(padded), network.item_vectors()
 
     @torch.no_grad()
     def scores(self, requests: Requests) -> torch.Tensor:
@@ -194,8 +205,11 @@ class SequenceRecommender(Recommender):
         """Take the items, and how many train events each has, or the sum of their weights."""
         self.catalogue, self._vocabulary, self._counts = catalogue, Vocabulary(catalogue), counts
 
+    def _teacher(self) -> Self:
+        return type(self)(self._settings.model_copy(update={"teachers": 0}))
+
     def _untrained(self) -> ItemNetwork:
-        return self.network_type(len(self.catalogue), self._settings)
+        return self.network_type(len(self.catalogue), student_settings(self._settings))
 
     def _cold_scores(self) -> torch.Tensor:
         return torch.from_numpy(self._counts).float().log1p().to(self._device)

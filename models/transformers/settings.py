@@ -57,6 +57,14 @@ class SequenceSettings(Settings):
     weight_averaging: float = Field(default=0.99, ge=0.0, lt=1.0)
     """Decay per step of the running average of the weights. The averaged weights are validated and kept. With 0, the raw weights
     are."""
+    teachers: int = Field(default=0, ge=0, le=16)
+    """Number of networks that are trained first, with the same settings and other seeds. The network then also learns the mean of what
+    they predict, which ranks better than one network alone. Training takes longer by more than this factor. With teachers, a retraining
+    always begins from scratch."""
+    teacher_share: float = Field(default=0.8, gt=0.0, le=1.0)
+    """Share of the target probability that the teachers predict. The rest belongs to the event that came next."""
+    student_dropout: float = Field(default=0.6, ge=0.0, le=1.0)
+    """Dropout of the network that learns from teachers, as a share of theirs."""
     max_epochs: int = Field(default=100, ge=1)
     """Maximum number of passes over the train part."""
     patience: int = Field(default=10, ge=1)
@@ -65,6 +73,12 @@ class SequenceSettings(Settings):
     """Device for training. `auto` uses a GPU if there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of matrix products and activations during training. `auto` is bfloat16 on CUDA. Weights stay float32."""
+
+    @model_validator(mode="after")
+    def _teachers_fit(self) -> Self:
+        if self.teachers and self.loss != "cross_entropy":
+            raise ValueError(f"teachers need the loss cross_entropy, but loss is {self.loss}: set one of the two differently")
+        return self
 
 
 class AttentionSettings(SequenceSettings):

@@ -14,6 +14,7 @@ import torch
 from configs.errors import TrainingError
 from configs.settings import EvaluationSettings, SS4RecSettings
 from models.evaluation import Split, split
+from models.losses import NextItemLoss
 from models.sequences import Vocabulary
 from models.ss4rec import SS4Rec
 from models.training import AdamW, EagerEpochs, GraphedEpochs, Rates, StepRule
@@ -59,11 +60,12 @@ def two_epochs(parts: Split, *, graphed: bool, changes: dict[str, Any]) -> tuple
     batches = TrainingBatches(parts.train, Vocabulary(parts.catalogue), batching, device=torch.device("cpu"))
     rates = Rates(settings.learning_rate, 2, settings.warm_up, settings.schedule)
     rule = StepRule(0.9, 1.0, (lambda epoch: rates.of_epoch(epoch, batches.steps(epoch))) if rates.vary else None)
+    loss = NextItemLoss.of(settings)
     epochs: Any
     if graphed:
-        epochs = HandEpochs(network, optimizer, batches.begin, lambda step: model._loss(batches.fixed(step)), rule)
+        epochs = HandEpochs(network, optimizer, batches.begin, lambda step: model._loss(batches.fixed(step), loss), rule)
     else:
-        epochs = EagerEpochs(network, optimizer, batches.eager, model._loss, rule)
+        epochs = EagerEpochs(network, optimizer, batches.eager, lambda batch: model._loss(batch, loss), rule)
     return model, epochs, [epochs(1), epochs(2)]
 
 
