@@ -67,21 +67,18 @@ class _Difference(torch.autograd.Function):
         count, items = len(hidden), len(weight)
         rows = max(1, min(count, (CUDA_ELEMENTS if hidden.is_cuda else CPU_ELEMENTS) // items))
         cast = weight.to(hidden.dtype)
-        mean = weight.mean(dim=0)
         grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros_like(weight)
         total = torch.zeros((), device=hidden.device)
         for start in range(0, count, rows):
             part = slice(start, start + rows)
-            chosen, factors = targets[part].clamp_min(0), share[part, None]
-            predicted = _mean_probabilities(given, part).to(hidden.dtype)
-            wanted = (1 - smoothing) * weight[chosen] + smoothing * mean - (predicted @ cast).float()
-            states = hidden[part].float()
-            total += (factors * states * wanted).sum()
-            grad_hidden[part] = (factors * wanted).to(hidden.dtype)
-            weighted = factors * states
-            grad_weight.index_add_(0, chosen, ((1 - smoothing) * weighted).to(weight.dtype))
-            grad_weight += (smoothing / items) * weighted.sum(dim=0)
-            grad_weight -= predicted.T @ weighted.to(hidden.dtype)
+            # The smoothed target minus the prediction: one number for each item. Products sum the gradients in a fixed order.
+            difference = _mean_probabilities(given, part).neg_().add_(smoothing / items)
+            difference.scatter_add_(1, targets[part].clamp_min(0)[:, None], torch.full_like(difference[:, :1], 1 - smoothing))
+            factors, difference = share[part, None], difference.to(hidden.dtype)
+            wanted = factors * (difference @ cast)
+            total += (hidden[part].float() * wanted).sum()
+            grad_hidden[part] = wanted.to(hidden.dtype)
+            grad_weight += difference.T @ (factors * hidden[part]).to(hidden.dtype)
         ctx.save_for_backward(grad_hidden, grad_weight)
         return total
 
