@@ -231,6 +231,9 @@ TABLES: dict[str, Table] = {
     "cost": Table("cost.json", "python -m benchmarks.ranking.cost", rendered_by("benchmarks.ranking.cost")),
     "peers": Table("peers.json", "python -m benchmarks.ranking.peers", rendered_by("benchmarks.ranking.peers")),
     "peers-further": Table("peers_further.json", "python -m benchmarks.ranking.peers", rendered_by("benchmarks.ranking.peers")),
+    "peers-distilled": Table(
+        "peers_distilled.json", "python -m benchmarks.ranking.peers", rendered_by("benchmarks.ranking.peers")
+    ),
     "speed": Table("speed.json", "python -m benchmarks.training.speed", speed),
     "epochs": Table("epochs.json", "python -m benchmarks.training.speed", speed),
     "replicas": Table("replicas.json", "python -m benchmarks.training.replicas", rendered_by("benchmarks.training.replicas")),

@@ -27,7 +27,7 @@ class SoftTargets:
     share: float
 
     def __call__(self, hidden: torch.Tensor, weight: torch.Tensor, batch: Batch, smoothing: float) -> torch.Tensor:
-        """Return what is to be added to this replica's share of the cross-entropy, a scalar.
+        """Return the change of this replica's share of the cross-entropy, a scalar.
 
         A cross-entropy is the logarithm of a sum, which does not depend on the targets, minus the mean of the logits over the targets.
         So only the difference of two means is left, which are products of a state and a mean of item vectors.
