@@ -103,8 +103,8 @@ class SS4RecSettings(Settings):
     are."""
     teachers: int = Field(default=0, ge=0, le=16)
     """Number of networks that are trained first, with the same settings and other seeds. The network then also learns the mean of what
-    they predict, which ranks better than one network alone. Training takes longer by more than this factor. With teachers, a retraining
-    always begins from scratch."""
+    they predict, which ranks better than one network alone. Training takes longer by more than this factor, and always begins from
+    scratch. Applies to `cross_entropy`."""
     teacher_share: float = Field(default=0.8, gt=0.0, le=1.0)
     """Share of the target probability that the teachers predict. The rest belongs to the event that came next."""
     student_dropout: float = Field(default=0.6, ge=0.0, le=1.0)
@@ -148,8 +148,6 @@ class SS4RecSettings(Settings):
 
     @model_validator(mode="after")
     def _teachers_fit(self) -> SS4RecSettings:
-        if self.teachers and self.loss != "cross_entropy":
-            raise ValueError(f"teachers need the loss cross_entropy, but loss is {self.loss}: set one of the two differently")
         if self.teachers and self.item_attributes:
             raise ValueError(
                 "teachers and item_attributes cannot be used together: set teachers to 0, or item_attributes to false"

@@ -1,3 +1,3 @@
-from .teachers import Teacher, soft_targets, student_settings
+from .teachers import Teacher, TeacherSettings, number_of_teachers, soft_targets, student_settings
 
-__all__ = ["Teacher", "soft_targets", "student_settings"]
+__all__ = ["Teacher", "TeacherSettings", "number_of_teachers", "soft_targets", "student_settings"]

@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
-from configs.base import Settings
 from configs.errors import TrainingError
 from models.losses import SoftTargets
 from models.recommender import FitReport
 from models.windows import Batch
 
-__all__ = ["Teacher", "soft_targets", "student_settings"]
+__all__ = ["Teacher", "TeacherSettings", "number_of_teachers", "soft_targets", "student_settings"]
 
 logger = logging.getLogger(__name__)
 SEEDS_APART = 7919
 """Distance between the seeds of two teachers. Runs whose seeds differ by less have no teacher in common."""
-DROPOUTS = ("dropout", "embedding_dropout")
 
-S = TypeVar("S", bound=Settings)
+
+class TeacherSettings(Protocol):
+    """The settings of a kind that can learn from teachers."""
+
+    @property
+    def teachers(self) -> int: ...
+    @property
+    def teacher_share(self) -> float: ...
+    @property
+    def student_dropout(self) -> float: ...
+    @property
+    def dropout(self) -> float: ...
+    @property
+    def embedding_dropout(self) -> float: ...
+    @property
+    def loss(self) -> str: ...
+    def model_copy(self, *, update: Mapping[str, Any]) -> Self: ...
+
+
+S = TypeVar("S", bound=TeacherSettings)
 
 
 class Teacher(Protocol):
@@ -32,13 +49,13 @@ class Teacher(Protocol):
 
 
 def soft_targets(
-    make: Callable[[], Teacher], settings: Any, *data: Any, seed: int, mask_seen: bool, folder: Path | None
+    make: Callable[[], Teacher], settings: TeacherSettings, *data: Any, seed: int, mask_seen: bool, folder: Path | None
 ) -> tuple[SoftTargets | None, float]:
     """Train the teachers that `settings` ask for, one after another, each like a model of its own.
 
     Args:
         make: Returns a recommender that is not fitted, with the settings of a teacher.
-        settings: Have `teachers` and `teacher_share`.
+        settings: Those of the network that learns from them.
         data: The train part, the valid requests and the catalogue, as given to `Recommender.fit`.
         seed: Seed of the network that learns from them.
         mask_seen: As given to `Recommender.fit`.
@@ -50,7 +67,7 @@ def soft_targets(
     Raises:
         TrainingError: if the training of a teacher diverges or collapses.
     """
-    teachers, seconds, count = [], 0.0, settings.teachers
+    teachers, seconds, count = [], 0.0, number_of_teachers(settings)
     for number in range(1, count + 1):
         teacher = make()
         own = None if folder is None else folder / f"teacher-{number}"
@@ -65,12 +82,19 @@ def soft_targets(
     return (SoftTargets([teacher.predict for teacher in teachers], settings.teacher_share) if teachers else None), seconds
 
 
+def number_of_teachers(settings: TeacherSettings) -> int:
+    """Return how many teachers a network has: none if its loss is over sampled negatives."""
+    return settings.teachers if settings.loss == "cross_entropy" else 0
+
+
 def student_settings(settings: S) -> S:
     """Return the settings of the network that learns: with teachers, it needs less dropout than they do."""
-    given = settings.model_dump()
-    if not given["teachers"]:
+    if not number_of_teachers(settings):
         return settings
-    return settings.model_copy(update={name: given[name] * given["student_dropout"] for name in DROPOUTS})
+    share = settings.student_dropout
+    return settings.model_copy(
+        update={"dropout": share * settings.dropout, "embedding_dropout": share * settings.embedding_dropout}
+    )
 
 
 def _in_words(report: FitReport) -> str:

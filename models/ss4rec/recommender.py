@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from configs.errors import TrainingError
 from configs.settings import SS4RecSettings
 from models.attributes import item_features
-from models.distillation import soft_targets, student_settings
+from models.distillation import number_of_teachers, soft_targets, student_settings
 from models.evaluation import MISS, metrics, popularity_level
 from models.intervals import refuse_milliseconds
 from models.losses import NextItemLoss
@@ -117,7 +117,7 @@ class SS4Rec(Recommender):
 
     def begin_with(self, start: WarmStart) -> bool:
         parent = start.parent
-        if self._settings.item_attributes or self._settings.teachers:
+        if self._settings.item_attributes or number_of_teachers(self._settings):
             return False  # the parent does not tell an item's own vector from that of its attributes, and teachers have no parent
         if not isinstance(parent, SS4Rec) or self._trait_values != parent._trait_values:
             return False

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from configs.errors import TrainingError
-from models.distillation import soft_targets, student_settings
+from models.distillation import number_of_teachers, soft_targets, student_settings
 from models.evaluation import MISS, metrics, popularity_level
 from models.intervals import refuse_milliseconds
 from models.losses import NextItemLoss
@@ -84,7 +84,7 @@ class SequenceRecommender(Recommender):
 
     def begin_with(self, start: WarmStart) -> bool:
         parent = start.parent
-        if not isinstance(parent, type(self)) or self._settings.teachers:
+        if not isinstance(parent, type(self)) or number_of_teachers(self._settings):
             return False
         with torch.random.fork_rng(devices=[]):
             fits = same_shapes(self._untrained(), parent.network.state_dict(), self.item_rows)

@@ -59,8 +59,8 @@ class SequenceSettings(Settings):
     are."""
     teachers: int = Field(default=0, ge=0, le=16)
     """Number of networks that are trained first, with the same settings and other seeds. The network then also learns the mean of what
-    they predict, which ranks better than one network alone. Training takes longer by more than this factor. With teachers, a retraining
-    always begins from scratch."""
+    they predict, which ranks better than one network alone. Training takes longer by more than this factor, and always begins from
+    scratch. Applies to `cross_entropy`."""
     teacher_share: float = Field(default=0.8, gt=0.0, le=1.0)
     """Share of the target probability that the teachers predict. The rest belongs to the event that came next."""
     student_dropout: float = Field(default=0.6, ge=0.0, le=1.0)
@@ -73,12 +73,6 @@ class SequenceSettings(Settings):
     """Device for training. `auto` uses a GPU if there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of matrix products and activations during training. `auto` is bfloat16 on CUDA. Weights stay float32."""
-
-    @model_validator(mode="after")
-    def _teachers_fit(self) -> Self:
-        if self.teachers and self.loss != "cross_entropy":
-            raise ValueError(f"teachers need the loss cross_entropy, but loss is {self.loss}: set one of the two differently")
-        return self
 
 
 class AttentionSettings(SequenceSettings):

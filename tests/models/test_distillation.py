@@ -132,14 +132,15 @@ def test_the_seconds_of_the_teachers_count(parts: Split, monkeypatch: pytest.Mon
     assert 1000.0 < fit(taught, parts).seconds < 2000.0 and alone.seconds == 1000.0
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (lambda: SS4RecSettings(teachers=1, loss="gbce"), "teachers need the loss cross_entropy, but loss is gbce"),
-        (lambda: HSTUSettings(teachers=1, loss="gbce"), "teachers need the loss cross_entropy, but loss is gbce"),
-        (lambda: SS4RecSettings(teachers=1, item_attributes=True), "teachers and item_attributes cannot be used together"),
-    ],
-)
-def test_what_cannot_be_combined_with_teachers_is_refused(settings: Any, message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        settings()
+def test_teachers_and_item_attributes_are_refused_together() -> None:
+    with pytest.raises(ValidationError, match="teachers and item_attributes cannot be used together"):
+        SS4RecSettings(teachers=1, item_attributes=True)
+
+
+def test_a_loss_over_sampled_negatives_has_no_teachers(parts: Split) -> None:
+    found = []
+    for teachers in (0, 1):
+        model = hstu(teachers=teachers, loss="sampled_softmax", negatives=8)
+        fit(model, parts)
+        found.append(model.scores(parts.test))
+    assert torch.equal(found[0], found[1])
