@@ -107,7 +107,9 @@ def _of_a_run(folder: Path, page: Page, wanted: list[str], settings: list[str]) 
 
 def _of_a_replay(folder: Path, page: Page) -> None:
     """Photograph the page of a replay."""
-    environment, out = _environment(folder), folder / "replay.json"
+    served = ("PREFECT_API_URL", "PREFECT_UI_URL")  # there is no server here: a replay needs none
+    environment = {name: value for name, value in _environment(folder).items() if name not in served}
+    out = folder / "replay.json"
     places = ["--set", f"store.url=file:{folder}/replay", "--set", f"work_dir={folder}/work"]
     _recsys(["study", "replay", "--set", "slices=month", "--set", "base_slices=2", *places, "--json", str(out)], environment)
     found = sorted((folder / "work").rglob("report.html")) + sorted((folder / "replay").rglob("report.html"))
