@@ -10,7 +10,9 @@ seeds widens the test's distribution. The ranks of all requests are kept beside 
 `--beside` names results of other runs on the same data, to compare with their rows too.
 
 `--jobs` trains side by side, in processes of their own that share the GPU. `gpu_seconds` are the seconds of the fit divided by the
-number of trainings at once: what the training cost of the machine. Runs that are already in the output file are not repeated.
+number of trainings at once: what the training cost of the machine. `--at-once` gives this number if other commands train on the GPU
+meanwhile. Runs that are already in the output file are not repeated. If nothing is left to train, the rows are only compared again,
+and the result keeps the command and the hardware of its runs.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ import numpy as np
 import torch
 
 from benchmarks.data import load_events, origin
-from benchmarks.report import hardware, measured, refuse_mixed, write_result
+from benchmarks.report import hardware, measured, refuse_mixed, write_json, write_result
 from configs.cores import available_cores
 from configs.errors import SettingsError
 from configs.kinds import spec_of
@@ -120,6 +122,9 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), help=f"kinds, or of: {'; '.join(VARIANTS)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side; each gets an equal share of the cores")
+    parser.add_argument(
+        "--at-once", type=int, help="trainings that share the GPU, with those of other commands; the number of jobs"
+    )
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="KIND.key=value, may be repeated")
     parser.add_argument("--search", type=Path, nargs="+", default=list(SEARCHES), help="results of the searches")
     parser.add_argument(
@@ -144,8 +149,9 @@ def main() -> None:
         )
         for variant in given.variants
     }
+    at_once: int = given.at_once or given.jobs
     work = [
-        Job(given.source, given.data, variant, protocol, seed, chosen[variant], given.jobs)
+        Job(given.source, given.data, variant, protocol, seed, chosen[variant], at_once)
         for protocol in given.protocols
         for variant in given.variants
         for seed in (given.seeds if spec_of(kind_of(variant)).seeded else given.seeds[:1])
@@ -153,7 +159,9 @@ def main() -> None:
     ]
     refuse_mixed(runs, going_on=bool(work))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // given.jobs)))
-    said = origin(given.source, given.data) | {"hardware": hardware() | {"trainings_at_once": given.jobs}}
+    said = origin(given.source, given.data) | {"hardware": hardware() | {"trainings_at_once": at_once}}
+    if not work:
+        said = {name: value for name, value in kept.items() if name not in ("rows", "runs")}
     with multiprocessing.get_context("spawn").Pool(given.jobs, maxtasksperchild=1) as pool:
         for run in pool.imap_unordered(_run, work, chunksize=1):
             ranks |= run.pop("ranks")
@@ -165,7 +173,7 @@ def main() -> None:
     for path in given.beside:
         ranks |= _kept_ranks(path.with_suffix(".npz"))
     result = {**said, "rows": compared(rows(runs), others, ranks), "runs": runs}
-    write_result(given.out, result)
+    (write_result if work else write_json)(given.out, result)
     print(render(result))
 
 
@@ -294,14 +302,21 @@ def _short_difference(row: dict[str, Any]) -> str:
 
 
 def _difference(row: dict[str, Any]) -> str:
-    """Return by how much SS4Rec is higher: than this row, or, in a row of SS4Rec, than the best row of another kind."""
-    tests = [each for each in row.get("compared", []) if each["ranking"] == "masked"]
+    """Return by how much SS4Rec is higher: than this row, or, in a row of SS4Rec, than the best row of another kind.
+
+    The SS4Rec that is compared with another kind was trained in the same way, if the tests have one. It is named if it is not OURS.
+    """
+    tests = {each["variant"]: each for each in row.get("compared", []) if each["ranking"] == "masked"}
     if not tests:
         return ""
-    ours = kind_of(row["variant"]) == "ss4rec"
-    test = min(tests, key=lambda each: each["difference"]) if ours else next((t for t in tests if t["variant"] == OURS), tests[0])
-    than = f", than {test['variant']}" if ours else ""
-    return f"by {test['difference']:+.4f} ({test['ci_low']:+.4f} to {test['ci_high']:+.4f}), p = {test['p_value']:.4f}{than}"
+    variant: str = row["variant"]
+    ours = kind_of(variant) == "ss4rec"
+    alike = ", ".join([OURS, *variant.split(", ")[1:]])
+    other = (
+        min(tests, key=lambda each: tests[each]["difference"]) if ours else next(v for v in (alike, OURS, *tests) if v in tests)
+    )
+    test, named = tests[other], f", than {other}" if ours else f", {other}" if other != OURS else ""
+    return f"by {test['difference']:+.4f} ({test['ci_low']:+.4f} to {test['ci_high']:+.4f}), p = {test['p_value']:.4f}{named}"
 
 
 def _key(protocol: str, variant: str, seed: int, seen: str) -> str:
