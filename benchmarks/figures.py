@@ -9,7 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-from benchmarks.ranking.peers import kind_of
+from benchmarks.ranking.variants import kind_of
 from configs.kinds import spec_of
 
 mpl.use("svg")

@@ -182,7 +182,7 @@ def _ss4rec_quality(result: Result) -> str:
 
 
 def _headline(result: Result) -> str:
-    from benchmarks.ranking.peers import headline
+    from benchmarks.ranking.comparison import headline
 
     return headline(result)
 
@@ -227,12 +227,16 @@ TABLES: dict[str, Table] = {
     "search-further": Table(
         "search_further.json", "python -m benchmarks.ranking.search", rendered_by("benchmarks.ranking.search")
     ),
-    "peers-temporal": Table("peers_temporal.json", "python -m benchmarks.ranking.peers", rendered_by("benchmarks.ranking.peers")),
+    "peers-temporal": Table(
+        "peers_temporal.json", "python -m benchmarks.ranking.peers", rendered_by("benchmarks.ranking.comparison")
+    ),
     "cost": Table("cost.json", "python -m benchmarks.ranking.cost", rendered_by("benchmarks.ranking.cost")),
-    "peers": Table("peers.json", "python -m benchmarks.ranking.peers", rendered_by("benchmarks.ranking.peers")),
-    "peers-further": Table("peers_further.json", "python -m benchmarks.ranking.peers", rendered_by("benchmarks.ranking.peers")),
+    "peers": Table("peers.json", "python -m benchmarks.ranking.peers", rendered_by("benchmarks.ranking.comparison")),
+    "peers-further": Table(
+        "peers_further.json", "python -m benchmarks.ranking.peers", rendered_by("benchmarks.ranking.comparison")
+    ),
     "peers-distilled": Table(
-        "peers_distilled.json", "python -m benchmarks.ranking.peers", rendered_by("benchmarks.ranking.peers")
+        "peers_distilled.json", "python -m benchmarks.ranking.peers", rendered_by("benchmarks.ranking.comparison")
     ),
     "speed": Table("speed.json", "python -m benchmarks.training.speed", speed),
     "epochs": Table("epochs.json", "python -m benchmarks.training.speed", speed),

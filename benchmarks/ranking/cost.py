@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.ranking.peers import SEARCHES, VARIANTS, settings_of, studies_of
+from benchmarks.ranking.variants import SEARCHES, VARIANTS, settings_of, studies_of
 from benchmarks.report import hardware, write_result
 from configs.kinds import spec_of
 from infra.pages import markdown_table

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import optuna
 
-from benchmarks.ranking.peers import SEARCHES, settings_of, studies_of
 from benchmarks.ranking.search import FIXED, FURTHER, SPACES, STARTS, Worker, study_of
+from benchmarks.ranking.variants import SEARCHES, settings_of, studies_of
 from configs.kinds import spec_of
 from models.search import suggest
 
