@@ -238,6 +238,9 @@ TABLES: dict[str, Table] = {
     "peers-distilled": Table(
         "peers_distilled.json", "python -m benchmarks.ranking.peers", rendered_by("benchmarks.ranking.comparison")
     ),
+    "peers-distilled-protocols": Table(
+        "peers_distilled_protocols.json", "python -m benchmarks.ranking.peers", rendered_by("benchmarks.ranking.comparison")
+    ),
     "speed": Table("speed.json", "python -m benchmarks.training.speed", speed),
     "epochs": Table("epochs.json", "python -m benchmarks.training.speed", speed),
     "replicas": Table("replicas.json", "python -m benchmarks.training.replicas", rendered_by("benchmarks.training.replicas")),
