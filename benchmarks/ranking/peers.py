@@ -89,25 +89,29 @@ def main() -> None:
     runs: list[dict[str, Any]] = kept["runs"]
     ranks = _kept_ranks(given.out.with_suffix(".npz"))
     done = {(run["variant"], run["protocol"].split(";")[0], run["seed"]) for run in runs}
-    chosen = {
-        variant: settings_of(
-            variant, studies, [o.split(".", 1)[1] for o in given.overrides if o.startswith(f"{kind_of(variant)}.")]
-        )
-        for variant in given.variants
-    }
-    at_once: int = given.at_once or given.jobs
-    work = [
-        Job(given.source, given.data, variant, protocol, seed, chosen[variant], at_once)
+    missing = [
+        (variant, protocol, seed)
         for protocol in given.protocols
         for variant in given.variants
         for seed in (given.seeds if spec_of(kind_of(variant)).seeded else given.seeds[:1])
         if (variant, protocol, seed) not in done
     ]
+    if missing:
+        load_events(given.source, given.data)  # downloads the data once, and fails early if it cannot be read
+    chosen = {
+        variant: settings_of(
+            variant, studies, [o.split(".", 1)[1] for o in given.overrides if o.startswith(f"{kind_of(variant)}.")]
+        )
+        for variant, _, _ in missing
+    }
+    at_once: int = given.at_once or given.jobs
+    work = [
+        Job(given.source, given.data, variant, protocol, seed, chosen[variant], at_once) for variant, protocol, seed in missing
+    ]
     refuse_mixed(runs, going_on=bool(work))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // given.jobs)))
     said = {name: value for name, value in kept.items() if name not in ("rows", "runs")}
     if work:
-        load_events(given.source, given.data)  # downloads the data once, and fails early if it cannot be read
         said = origin(given.source, given.data) | {"hardware": hardware() | {"trainings_at_once": at_once}}
     with multiprocessing.get_context("spawn").Pool(given.jobs, maxtasksperchild=1) as pool:
         for run in pool.imap_unordered(_run, work, chunksize=1):
