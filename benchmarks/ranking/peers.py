@@ -69,9 +69,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), help=f"kinds, or of: {'; '.join(VARIANTS)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side; each gets an equal share of the cores")
-    parser.add_argument(
-        "--at-once", type=int, help="trainings that share the GPU, with those of other commands; the number of jobs"
-    )
+    parser.add_argument("--at-once", type=int, help="trainings on the GPU, if other commands train on it, too; otherwise --jobs")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="KIND.key=value, may be repeated")
     parser.add_argument("--search", type=Path, nargs="+", default=list(SEARCHES), help="results of the searches")
     parser.add_argument(
@@ -98,28 +96,31 @@ def main() -> None:
     ]
     if missing:
         load_events(given.source, given.data)  # downloads the data once, and fails early if it cannot be read
-    chosen = {
-        variant: settings_of(
-            variant, studies, [o.split(".", 1)[1] for o in given.overrides if o.startswith(f"{kind_of(variant)}.")]
-        )
-        for variant, _, _ in missing
-    }
     at_once: int = given.at_once or given.jobs
     work = [
-        Job(given.source, given.data, variant, protocol, seed, chosen[variant], at_once) for variant, protocol, seed in missing
+        Job(
+            given.source,
+            given.data,
+            variant,
+            protocol,
+            seed,
+            settings_of(variant, studies, [o.split(".", 1)[1] for o in given.overrides if o.startswith(f"{kind_of(variant)}.")]),
+            at_once,
+        )
+        for variant, protocol, seed in missing
     ]
     refuse_mixed(runs, going_on=bool(work))
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // given.jobs)))
     said = {name: value for name, value in kept.items() if name not in ("rows", "runs")}
     if work:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // given.jobs)))
         said = origin(given.source, given.data) | {"hardware": hardware() | {"trainings_at_once": at_once}}
-    with multiprocessing.get_context("spawn").Pool(given.jobs, maxtasksperchild=1) as pool:
-        for run in pool.imap_unordered(_run, work, chunksize=1):
-            ranks |= run.pop("ranks")
-            np.savez_compressed(given.out.with_suffix(".npz"), allow_pickle=False, **ranks)
-            runs.append(run)
-            write_result(given.out, {**said, "rows": rows(runs), "runs": runs})
-            print(_line(run), flush=True)
+        with multiprocessing.get_context("spawn").Pool(given.jobs, maxtasksperchild=1) as pool:
+            for run in pool.imap_unordered(_run, work, chunksize=1):
+                ranks |= run.pop("ranks")
+                np.savez_compressed(given.out.with_suffix(".npz"), allow_pickle=False, **ranks)
+                runs.append(run)
+                write_result(given.out, {**said, "rows": rows(runs), "runs": runs})
+                print(_line(run), flush=True)
     others = [row for path in given.beside for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
     for path in given.beside:
         ranks |= _kept_ranks(path.with_suffix(".npz"))
