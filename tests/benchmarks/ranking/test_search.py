@@ -12,7 +12,7 @@ from benchmarks.ranking.variants import SEARCHES, settings_of, studies_of
 from configs.kinds import spec_of
 from models.search import suggest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_trial_that_the_end_cut_off_counts_with_its_best_epoch_and_its_settings_can_be_trained(tmp_path: Path) -> None:
