@@ -44,6 +44,8 @@ __all__ = ["NCF"]
 
 SCORED_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 22}  # floats in the largest intermediate tensor; on a CPU, it stays in the cache
 EVENTS_AT_ONCE = 1 << 15  # whose features are in memory at once
+MOST_BITS = 26  # of a hash: its marks then take 64 MiB
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2 ** 64 divided by the golden ratio
 
 
 class NCF(Recommender):
@@ -225,7 +227,8 @@ class NCF(Recommender):
 class _Sampler:
     """Yields each event with negatives drawn uniformly from the items that its user has not seen in the train part.
 
-    Negatives have the weight of their event.
+    Negatives have the weight of their event. A drawn pair is looked up among the seen ones only if its hash is marked, because a
+    binary search of each one would take longer than the step that it is drawn for.
     """
 
     def __init__(
@@ -240,6 +243,8 @@ class _Sampler:
         self.learnt = np.arange(len(users)) if learnt is None else learnt  # places of the events to yield
         self.users, self.items, self.n_items, self.negatives, self.weights = users, items, n_items, negatives, weights
         self.seen = np.unique(users * (n_items + 1) + items)
+        self._marks = np.zeros(1 << min(MOST_BITS, (16 * len(self.seen) + 1).bit_length()), dtype=np.bool_)
+        self._marks[self._slots(self.seen)] = True
         met = np.bincount(self.seen // (n_items + 1))
         if met.max(initial=0) >= n_items:
             raise TrainingError(
@@ -266,10 +271,21 @@ class _Sampler:
 
     def _unseen(self, users: IntArray, rng: np.random.Generator) -> IntArray:
         drawn = rng.integers(1, self.n_items + 1, size=len(users))
-        while True:
-            keys = users * (self.n_items + 1) + drawn
-            place = np.minimum(np.searchsorted(self.seen, keys), len(self.seen) - 1)
-            again = np.flatnonzero(self.seen[place] == keys)
-            if len(again) == 0:
-                return drawn
+        again = self._met(users * (self.n_items + 1) + drawn)
+        while len(again) > 0:
             drawn[again] = rng.integers(1, self.n_items + 1, size=len(again))
+            again = again[self._met(users[again] * (self.n_items + 1) + drawn[again])]
+        return drawn
+
+    def _met(self, keys: IntArray) -> IntArray:
+        """Return the places of the keys that are in `seen`. Only those that the marks do not rule out are looked up."""
+        possible = np.flatnonzero(self._marks[self._slots(keys)])
+        found = keys[possible]
+        place = np.minimum(np.searchsorted(self.seen, found), len(self.seen) - 1)
+        met: IntArray = possible[self.seen[place] == found]
+        return met
+
+    def _slots(self, keys: IntArray) -> IntArray:
+        """Return the mark of each key, by multiplicative hashing (Knuth, The Art of Computer Programming, volume 3, 6.4)."""
+        slots: IntArray = ((keys.view(np.uint64) * GOLDEN) >> np.uint64(65 - len(self._marks).bit_length())).view(np.int64)
+        return slots

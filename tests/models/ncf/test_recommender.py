@@ -221,6 +221,29 @@ def test_negatives_are_items_the_user_never_met_and_each_event_comes_once(
     assert sorted(positives) == sorted(zip(rows, columns, strict=True))
 
 
+@pytest.mark.parametrize("bits", [1, 4, 26])
+def test_the_hash_decides_only_how_fast_negatives_are_drawn(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With few bits, most pairs share a mark with a seen one."""
+    rng = np.random.default_rng(7)
+    rows, columns = np.nonzero(rng.random((40, 30)) < 0.5)
+    users, items, met = rows + 1, columns + 1, set(zip((rows + 1).tolist(), (columns + 1).tolist(), strict=True))
+    monkeypatch.setattr("models.ncf.recommender.MOST_BITS", bits)
+    sampler = _Sampler(users, items, 30, 4)
+    drawn = np.concatenate(
+        [batch["item_id"][batch["label"] == 0].numpy() for batch in sampler.batches(64, np.random.default_rng(3))]
+    )
+
+    expected, rng = [], np.random.default_rng(3)
+    order = rng.permutation(len(users))
+    for start in range(0, len(order), 64):
+        of = np.repeat(users[order[start : start + 64]], 4)
+        found = rng.integers(1, 31, size=len(of))
+        while again := [i for i, pair in enumerate(zip(of.tolist(), found.tolist(), strict=True)) if pair in met]:
+            found[again] = rng.integers(1, 31, size=len(again))
+        expected.append(found)
+    assert np.array_equal(drawn, np.concatenate(expected))
+
+
 def test_a_user_who_has_seen_all_items_is_refused_before_training() -> None:
     table = pd.DataFrame({"user_id": [1] * 6 + [2] * 3, "item_id": [0, 1, 2, 3, 0, 1, 0, 1, 2], "timestamp": range(9)})
     parts = split(table, EvaluationSettings(k_core=0))
