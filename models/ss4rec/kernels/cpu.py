@@ -1,4 +1,4 @@
-"""Compiled CPU kernels of the two recurrences (numba).
+"""Compiled CPU kernels of the two recurrences and of the convolution (numba).
 
 The state of one window (D x N floats) stays in the first-level cache for the whole window, so no (tokens, D, N) tensor is ever
 written. For the backward pass, the state is kept once per CHUNK tokens, and the tokens in between are recomputed. Kernels
@@ -21,7 +21,14 @@ from models.compiled import copy_row, copy_rows
 from models.compiled import exp_of_negative as _exp
 from models.compiled import jit as _jit
 
-__all__ = ["complex_scan", "complex_scan_backward", "selective_scan", "selective_scan_backward"]
+__all__ = [
+    "complex_scan",
+    "complex_scan_backward",
+    "convolution",
+    "convolution_backward",
+    "selective_scan",
+    "selective_scan_backward",
+]
 
 Array = npt.NDArray[np.float32]
 Offsets = npt.NDArray[np.int32]
@@ -168,6 +175,37 @@ def _selective_backward(
                     grad_u[t, d] = on_drive * step
 
 
+@_jit
+def _convolution_forward(x: Array, taps: Array, bias: Array, offsets: Offsets, y: Array, first: int, last: int) -> None:
+    newest, width = taps.shape[0] - 1, x.shape[1]
+    for window in range(first, last):
+        begin = offsets[window]
+        for t in range(begin, offsets[window + 1]):
+            for d in range(width):
+                y[t, d] = bias[d] + taps[newest, d] * x[t, d]
+            for back in range(1, min(newest, t - begin) + 1):
+                for d in range(width):
+                    y[t, d] += taps[newest - back, d] * x[t - back, d]
+
+
+@_jit
+def _convolution_backward(
+    x: Array, taps: Array, offsets: Offsets, grad: Array, grad_x: Array, grad_taps: Array, first: int, last: int
+) -> None:
+    newest, width = taps.shape[0] - 1, x.shape[1]
+    for window in range(first, last):
+        begin, end = offsets[window], offsets[window + 1]
+        on_taps = grad_taps[window]
+        for t in range(begin, end):
+            for d in range(width):
+                grad_x[t, d] = taps[newest, d] * grad[t, d]
+                on_taps[newest, d] += grad[t, d] * x[t, d]
+            for back in range(1, min(newest, end - 1 - t) + 1):
+                for d in range(width):
+                    grad_x[t, d] += taps[newest - back, d] * grad[t + back, d]
+                    on_taps[newest - back, d] += grad[t + back, d] * x[t, d]
+
+
 @lru_cache(maxsize=1)
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="scan")
@@ -256,3 +294,23 @@ def selective_scan_backward(
         grad_u, grad_delta, grad_a, grad_b, grad_c,
     )  # fmt: skip
     return grad_u, grad_delta, grad_a.sum(0), grad_b, grad_c, grad_start
+
+
+def convolution(x: torch.Tensor, taps: torch.Tensor, bias: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    """Compute y_t = bias + sum_k taps_k x_{t - K + 1 + k} within each window, before which there is nothing.
+
+    `x` (T, D), `taps` (K, D) and `bias` (D,) are contiguous float32. Returns y (T, D).
+    """
+    y = torch.empty_like(x)
+    _over_windows(_convolution_forward, offsets, x, taps, bias, offsets, y)
+    return y
+
+
+def convolution_backward(
+    x: torch.Tensor, taps: torch.Tensor, offsets: torch.Tensor, grad_y: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the gradients of `convolution` with respect to x, taps and bias."""
+    grad_x = torch.empty_like(x)
+    grad_taps = torch.zeros(len(offsets) - 1, *taps.shape)  # one per window: the order of the sum must not depend on the threads
+    _over_windows(_convolution_backward, offsets, x, taps, offsets, grad_y, grad_x, grad_taps)
+    return grad_x, grad_taps.sum(0), grad_y.sum(0)

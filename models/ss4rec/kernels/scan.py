@@ -182,6 +182,10 @@ def causal_convolution(
         from models.ss4rec.kernels import scan_cuda
 
         return scan_cuda.causal_convolution(x, weight, bias, segments)
+    if backend == "cpu" and start is None and len(x):
+        from models.ss4rec.kernels import scan_cpu
+
+        return F.silu(scan_cpu.convolution(x, weight, bias, segments.offsets))
     taps = weight.shape[1]
     out = bias + x * weight[:, -1]
     positions = segments.positions

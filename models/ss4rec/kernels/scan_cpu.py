@@ -8,7 +8,7 @@ import torch
 
 from models.ss4rec.kernels import cpu as kernels_cpu
 
-__all__ = ["complex_scan", "selective_scan"]
+__all__ = ["complex_scan", "convolution", "selective_scan"]
 
 
 def complex_scan(
@@ -38,6 +38,12 @@ def selective_scan(
         u.float(), delta.float(), a.float(), b.float(), c.float(), start.float(), offsets, torch.is_grad_enabled()
     )
     return result
+
+
+def convolution(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    """Apply a depthwise convolution over each window's past: `x` (T, D), `weight` (D, K), `bias` (D,). Returns (T, D)."""
+    y: torch.Tensor = _Convolution.apply(x.float(), weight.float(), bias.float(), offsets)  # type: ignore[no-untyped-call]
+    return y
 
 
 class _ComplexScan(torch.autograd.Function):
@@ -79,3 +85,17 @@ class SelectiveScan(torch.autograd.Function):
         u, delta, a, b, c, offsets, kept = ctx.saved_tensors
         grads = (grads[0].contiguous(), grads[1])
         return *kernels_cpu.selective_scan_backward(u, delta, a, b, c, offsets, kept, *grads), None, None
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+        x, taps = x.contiguous(), weight.T.contiguous()
+        ctx.save_for_backward(x, taps, offsets)
+        return kernels_cpu.convolution(x, taps, bias.contiguous(), offsets)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, taps, offsets = ctx.saved_tensors
+        grad_x, grad_taps, grad_bias = kernels_cpu.convolution_backward(x, taps, offsets, grads[0].contiguous())
+        return grad_x, grad_taps.T, grad_bias, None
