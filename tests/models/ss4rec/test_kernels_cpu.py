@@ -13,7 +13,15 @@ from models.ss4rec.kernels import cpu as kernels_cpu
 from tests.models.ss4rec.test_scan import assert_backend_agrees, operations, with_gradients
 from tests.volume import volume
 
-KERNELS = ("_exp", "_complex_forward", "_complex_backward", "_selective_forward", "_selective_backward")
+KERNELS = (
+    "_exp",
+    "_complex_forward",
+    "_complex_backward",
+    "_selective_forward",
+    "_selective_backward",
+    "_convolution_forward",
+    "_convolution_backward",
+)
 
 
 @pytest.fixture
