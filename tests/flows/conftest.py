@@ -96,8 +96,9 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def cheap_load_checks() -> Iterator[None]:
+    """Fork the load check's processes: for each test, because the same process may run tests of other folders afterwards."""
     with forked_checks():
         yield
 
@@ -144,4 +145,5 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
         "work_dir": str(folder / "work"),
     }
     settings = RetrainSettings.model_validate({**QUICK, **places, "report": {"requests": 50}, "monitoring": {}})
-    return FirstRun(settings, retrain(settings))
+    with forked_checks():
+        return FirstRun(settings, retrain(settings))
