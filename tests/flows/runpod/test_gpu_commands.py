@@ -10,12 +10,11 @@ from uuid import uuid4
 import pytest
 from prefect.client.schemas.objects import WorkPool
 from prefect.states import Completed, Pending, Running
-from pydantic import SecretStr
 
 from flows.reap import reap
 from infra.registry import git_commit
 from infra.runpod import RunPodSettings
-from prefect_runpod import RunPodCredentials, RunPodWorker
+from prefect_runpod import RunPodWorker
 from prefect_runpod.job import RunPodJobConfiguration
 from prefect_runpod.pods.order import Marks, Order, OrderError
 from runpod_double.prefect_client import a_run, rent, with_client
@@ -80,8 +79,7 @@ def test_people_can_list_what_is_rented_and_end_what_nobody_wants(
 def test_without_a_key_the_commands_say_what_to_do(
     double: RunPodDouble, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The server may hold the block of another test, so the setting names a block that no test saves."""
-    RunPodCredentials(api_key=SecretStr("a key of another test")).save("runpod", overwrite=True)
+    """The server may hold the default block of another test, so the setting names a block that no test saves."""
     monkeypatch.delenv("RUNPOD_API_KEY")
     monkeypatch.setenv("RECSYS_RUNPOD_CREDENTIALS_BLOCK", "none-such")
     assert recsys("gpu", "list") == 1
