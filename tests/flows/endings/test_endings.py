@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from prefect import flow, task
 from prefect.client.orchestration import get_client
@@ -74,7 +77,7 @@ def test_a_run_that_ends_has_a_state_with_a_name_a_message_and_one_summary() -> 
             wanted = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=IDS))
             return [each.name for each in client.read_task_runs(task_run_filter=wanted)]
 
-        wait_until(lambda: tasks() == ["promotion: held 20261129T121055Z"], 60, "the name of the task run")
+        wait_until(lambda: tasks() == ["promotion: held 20261129T121055Z"], 600, "the name of the task run")
     (summary,) = [each for each in made if each.key]
     assert (summary.key, summary.data, summary.task_run_id) == ("summary", "second", None), "it belongs to the run itself"
     assert summary.description == "about 20261129T121055Z"
@@ -104,6 +107,37 @@ def test_a_run_that_fails_says_in_one_paragraph_why_and_its_caller_gets_the_erro
         (summary,) = client.read_artifacts(artifact_filter=wanted)
     assert "no column rating" in str(summary.data), "it does not say for ever that the run is under way"
     assert defect is not None and defect.is_failed() and "ZeroDivisionError" in str(defect.message)
+
+
+def test_a_run_keeps_its_result_and_its_error_if_the_answer_to_its_last_transition_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    send, lost = httpx.Client.send, list[str]()
+
+    def loses_one(client: httpx.Client, request: httpx.Request, **options: Any) -> httpx.Response:
+        answer = send(client, request, **options)
+        final = request.url.path.endswith("/set_state") and json.loads(request.content)["state"]["type"] in (
+            "COMPLETED",
+            "FAILED",
+        )
+        if final and request.url.path not in lost:
+            lost.append(request.url.path)
+            raise httpx.ReadTimeout("The answer is lost.", request=request)
+        return answer
+
+    monkeypatch.setattr(httpx.Client, "send", loses_one)
+    IDS.clear()
+    assert ends_well() == [1, 2]
+    with pytest.raises(SourceError, match="Add it"):
+        fails("product")
+
+    @flow(name="outer")
+    @fails_with_a_sentence
+    def outer() -> list[int]:
+        return ended("Done", "It is done.", ends_well())
+
+    assert outer() == [1, 2]
+    assert len(lost) == 4 and [run_of(id_).state_name for id_ in IDS] == ["Held", "Failed", "Held"]
 
 
 def test_a_flow_called_outside_of_prefect_gives_its_result_and_raises_its_error() -> None:

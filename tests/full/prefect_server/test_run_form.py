@@ -75,7 +75,7 @@ def test_a_person_starts_a_quick_run_and_a_bad_value_is_refused_in_one_sentence(
     assert not ask(server, "flow_runs/filter", limit=5)
     advanced.fill('{"promotion.alpha": 0.01}')
     page.get_by_role("button", name="Submit").click()
-    wait_until(lambda: ask(server, "flow_runs/filter", limit=5), 60, "the run")
+    wait_until(lambda: ask(server, "flow_runs/filter", limit=5), 600, "the run")
     (run,) = ask(server, "flow_runs/filter", limit=5)
     settings = retrain.validate_parameters(run["parameters"])["settings"]
     assert isinstance(settings, RetrainSettings)
