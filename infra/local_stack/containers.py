@@ -54,7 +54,11 @@ class Containers:
         writable: dict[str, Path] = {}
         for volume in service.entry.get("volumes", ()):
             source, inside, *rights = volume.split(":")
-            (readable if rights == ["ro"] else writable)[inside] = layout.folder / "var" / source
+            place = layout.folder / "var" / source
+            if not place.exists():  # as Docker does, although the first container may only read it
+                place.mkdir(parents=True)
+                os.chown(place, *self.image(service).user)
+            (readable if rights == ["ro"] else writable)[inside] = place
         container = Container(
             command=service.command,
             environment=service.environment | {key: os.environ[key] for key in KEPT if key in os.environ},

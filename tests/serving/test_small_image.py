@@ -1,4 +1,4 @@
-"""Serving needs none of the packages that only training needs, and no package that its image lacks."""
+"""Serving needs none of the packages that only training needs. Neither it nor the demo needs a package that its image lacks."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ IN_THE_IMAGE = """
 import importlib.metadata, re, sys
 from pathlib import Path
 
-names = {re.sub(r"[-_.]+", "-", name).lower() for name in re.findall(r"(?m)^([\\w.-]+)==", Path("requirements/serve.txt").read_text())}
+names = {re.sub(r"[-_.]+", "-", name).lower() for name in re.findall(r"(?m)^([\\w.-]+)==", Path(sys.argv[1]).read_text())}
 found = importlib.metadata.packages_distributions()
 missing = {top for top, owners in found.items() if not any(re.sub(r"[-_.]+", "-", owner).lower() in names for owner in owners)}
 missing -= {"configs", "flows", "infra", "models", "serving", "tasks"}
@@ -69,16 +69,34 @@ class Refuse:
             raise ModuleNotFoundError(f"{name} is not in the image")
 
 sys.meta_path.insert(0, Refuse())
+"""
+API = """
 import flows.cli.main, flows.cli.serve, infra.storage.s3, serving.api.app, serving.run, serving.state
 import httptools, uvloop, uvicorn
+print(len(missing))
+"""
+DEMO = """
+import flows.cli.main, infra.storage.s3, serving.demo.server
+from importlib import import_module
+from pkgutil import iter_modules
+from configs.kinds import spec_of
+from configs.kinds.registry import BUILT_IN
+import serving.demo.views
+
+for view in iter_modules(serving.demo.views.__path__):
+    import_module(f"serving.demo.views.{view.name}")
+for kind in BUILT_IN.keys() - {"recbole"}:  # its package is far larger than the image
+    module, name = spec_of(kind).recommender.split(":")
+    getattr(import_module(module), name)
 print(len(missing))
 """
 
 
 @pytest.mark.full
-def test_a_process_with_only_the_packages_of_its_image_starts_the_api_on_s3_and_redis() -> None:
+@pytest.mark.parametrize(("lock", "imports"), [("serve", API), ("demo", DEMO)])
+def test_a_process_with_only_the_packages_of_its_image_has_what_it_imports(lock: str, imports: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", IN_THE_IMAGE],
+        [sys.executable, "-W", "ignore", "-c", IN_THE_IMAGE + imports, f"requirements/{lock}.txt"],
         cwd=Path(__file__).parents[2],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
