@@ -59,6 +59,10 @@ def test_every_service_of_ours_may_write_to_its_home() -> None:
             places = [volume.split(":", 1)[1] for volume in service.get("volumes", ())]
             places += [place.split(":")[0] for place in service["tmpfs"]]
             assert "/var/lib/recsys" in places, f"{name} has a read-only root, and its home is there"
+            for place in service["tmpfs"]:
+                assert place.startswith("/tmp") or "uid=10001,gid=10001" in place, (
+                    f"with some versions of runc, {name} may not write to it"
+                )
 
 
 def test_runs_in_production_write_only_to_the_workers_volume() -> None:

@@ -91,3 +91,16 @@ def test_a_service_in_its_image_keeps_composes_paths_and_gets_its_own_secrets_an
         str(PORTS["postgres"]),
         "http://127.0.0.1:1",
     )
+
+
+def test_a_volume_exists_even_if_the_first_service_that_starts_only_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, tuple[int, int]] = {}
+    monkeypatch.setattr(running.os, "chown", lambda place, user, group: given.update({Path(place).name: (user, group)}))
+    layout = Layout(tmp_path, PORTS, "s3://recsys/production", "http://127.0.0.1:1", images=True)
+    (exporter,) = [each for each in read_services(variables={}) if each.name == "exporter"]
+    with Containers.opened() as containers:
+        containers._images[f"localhost/{exporter.entry['image']}"] = image(tmp_path)
+        containers.command(localised(exporter, layout), layout)
+    assert (tmp_path / "var" / "work").is_dir() and given == {"work": (10001, 10001)}, "the worker could not write to it later"
