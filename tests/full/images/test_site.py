@@ -24,7 +24,7 @@ from infra.images.running import Unpacked
 from infra.local_stack.stack import Running, local_stack
 from infra.prefect_server.pod_credentials import read_credentials
 from infra.registry import ModelRegistry
-from infra.storage import open_store
+from infra.storage import Store, open_store
 from tests import synthetic
 from tests.doubles.live_prefect import wait_until
 from tests.flows.conftest import QUICK
@@ -65,12 +65,10 @@ def keys_of(stack: Running, role: str) -> dict[str, str]:
     return read_credentials((stack.layout.folder / "secrets" / role).read_text())
 
 
-def registry(stack: Running, url: str = "s3://recsys/production") -> ModelRegistry:
-    """Return the versions in a store of the environment, with the rights of an administrator."""
+def store_of(stack: Running, url: str = "s3://recsys/production") -> Store:
+    """Return a store of the environment, with the rights of an administrator."""
     given = {name.removeprefix("aws_"): value for name, value in keys_of(stack, "aws_worker").items()}
-    return ModelRegistry(
-        open_store(StoreSettings.model_validate({"url": url, "endpoint_url": stack.layout.s3_endpoint, **given}))
-    )
+    return open_store(StoreSettings.model_validate({"url": url, "endpoint_url": stack.layout.s3_endpoint, **given}))
 
 
 def prefect(stack: Running) -> httpx.Client:
@@ -112,7 +110,7 @@ def champion(stack: Running) -> str:
         (schedule,) = deployment["schedules"]
         server.patch(f"/deployments/{deployment['id']}/schedules/{schedule['id']}", json={"active": False}).raise_for_status()
     assert run["auto_scheduled"] and run["state_name"] == "Promoted", run["state"]["message"]
-    return registry(stack).history(NAME)[0].version
+    return ModelRegistry(store_of(stack)).history(NAME)[0].version
 
 
 def test_a_scheduled_retraining_is_promoted_and_both_replicas_serve_it(stack: Running, champion: str) -> None:
@@ -134,6 +132,11 @@ def test_the_demo_shows_what_the_champion_recommends(stack: Running, champion: s
     expect(page.locator("[data-testid=stException]")).to_have_count(0)
     if folder := os.environ.get("RECSYS_SHOTS"):
         page.screenshot(path=f"{folder}/demo-image.png")
+    for path in ("latest", "compare", "live", "pipeline", "drift", "experiments"):
+        page.goto(f"{stack.url('demo')}/{path}")
+        expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=PATIENCE_S * 1000)
+        expect(page.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning")
+        expect(page.locator("[data-testid=stException]")).to_have_count(0)
 
 
 def test_the_exporter_tells_of_the_environment(stack: Running, champion: str) -> None:
@@ -151,7 +154,7 @@ def test_the_champion_is_restored_from_the_backups_that_were_made(stack: Running
     inside(stack, "backup", "python", "-m", "infra.backup", "store", "s3://recsys/production", *backups)
     said = inside(stack, "backup", "python", "-m", "infra.backup", "restore-store", "s3://recsys/restored", *backups)
     assert "objects were restored" in said
-    restored, lost = registry(stack, "s3://recsys/restored"), registry(stack)
+    restored, lost = (ModelRegistry(store_of(stack, url)) for url in ("s3://recsys/restored", "s3://recsys/production"))
     assert [entry.version for entry in restored.history(NAME)] == [entry.version for entry in lost.history(NAME)]
     assert restored.manifest(NAME, champion) == lost.manifest(NAME, champion)
 
@@ -179,4 +182,4 @@ def test_a_pod_trains_two_epochs_and_hands_the_model_over(
         ended = server.get(f"/flow_runs/{run['id']}").raise_for_status().json()
     assert ended["state_name"] == "Handed over", f"{ended['state']['message']}\n{said}"
     assert "epoch 2" in said and "epoch 3" not in said, said
-    assert list(registry(stack).store.list(f"handed-over/{run['id']}")), "the model is not in the store"
+    assert list(store_of(stack).list(f"handed-over/{run['id']}")), "the model is not in the store"
