@@ -137,7 +137,16 @@ class EpochReport:
         _make_plain(self)
 
 
+@dataclass(frozen=True)
+class TeacherEpoch(EpochReport):
+    """The report of a network from which the model will learn, after one of that network's epochs."""
+
+    teacher: int = 1  # its number, from 1
+    teachers: int = 1
+
+
 OnEpoch = Callable[[EpochReport], None]
+"""Gets the report of each epoch: first those of the teachers, if the model has any, then the model's own."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from configs.studies import Pruning
 from models.evaluation import Split, masks_seen
 from models.kinds import recommender_class
 from models.plugins import blamed, check_fitted, refuse
-from models.recommender import EpochReport, IntArray, OnEpoch, Recommender, Requests, Sequences
+from models.recommender import EpochReport, IntArray, OnEpoch, Recommender, Requests, Sequences, TeacherEpoch
 
 __all__ = ["METRIC", "Train", "TrialData", "make_pruner", "make_sampler", "run_trial", "suggest", "train_trial"]
 
@@ -119,6 +119,10 @@ def run_trial(
     wanted = spec.settings.model_validate(base.model_dump() | suggest(trial, space, spec))
 
     def after(epoch: EpochReport) -> None:
+        if isinstance(epoch, TeacherEpoch):  # the trial is about what learns from it
+            if on_epoch is not None:
+                on_epoch(epoch)
+            return
         if METRIC not in epoch.valid:
             refuse(spec.kind, f"epoch {epoch.epoch} reports no valid {METRIC}, by which trials are compared")
         trial.report(epoch.valid[METRIC], epoch.epoch)

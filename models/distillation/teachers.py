@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from configs.errors import TrainingError
 from models.losses import SoftTargets
-from models.recommender import FitReport
+from models.recommender import EpochReport, FitReport, OnEpoch, TeacherEpoch
 from models.windows import Batch
 
 __all__ = ["Teacher", "TeacherSettings", "number_of_teachers", "soft_targets", "student_settings"]
@@ -49,7 +49,13 @@ class Teacher(Protocol):
 
 
 def soft_targets(
-    make: Callable[[], Teacher], settings: TeacherSettings, *data: Any, seed: int, mask_seen: bool, folder: Path | None
+    make: Callable[[], Teacher],
+    settings: TeacherSettings,
+    *data: Any,
+    seed: int,
+    mask_seen: bool,
+    folder: Path | None,
+    tell: OnEpoch | None,
 ) -> tuple[SoftTargets | None, float]:
     """Train the teachers that `settings` ask for, one after another, each like a model of its own.
 
@@ -60,6 +66,7 @@ def soft_targets(
         seed: Seed of the network that learns from them.
         mask_seen: As given to `Recommender.fit`.
         folder: Of the checkpoints. Each teacher has a folder in it, so that a run which is resumed does not train it again.
+        tell: Gets the report of each epoch of each teacher.
 
     Returns:
         What the teachers predict (None without teachers), and the seconds that their training took.
@@ -71,7 +78,9 @@ def soft_targets(
     for number in range(1, count + 1):
         teacher = make()
         own = None if folder is None else folder / f"teacher-{number}"
-        report = teacher.fit(*data, seed=seed + number * SEEDS_APART, mask_seen=mask_seen, checkpoint_dir=own)
+        report = teacher.fit(
+            *data, seed=seed + number * SEEDS_APART, mask_seen=mask_seen, checkpoint_dir=own, on_epoch=_tells(tell, number, count)
+        )
         if report.collapsed:
             raise TrainingError(
                 f"Teacher {number} of {count} has learnt nothing that another network could learn from it. {report.collapsed}"
@@ -95,6 +104,14 @@ def student_settings(settings: S) -> S:
     return settings.model_copy(
         update={"dropout": share * settings.dropout, "embedding_dropout": share * settings.embedding_dropout}
     )
+
+
+def _tells(tell: OnEpoch | None, teacher: int, teachers: int) -> OnEpoch | None:
+    def told(report: EpochReport) -> None:
+        assert tell is not None
+        tell(TeacherEpoch(**vars(report), teacher=teacher, teachers=teachers))
+
+    return None if tell is None else told
 
 
 def _in_words(report: FitReport) -> str:

@@ -143,7 +143,7 @@ class SS4Rec(Recommender):
         self.prepare()
         settings, device, replicas = self._settings, self._device, Replicas.current()
         soft, before = soft_targets(
-            self._teacher, settings, train, valid, catalogue, seed=seed, mask_seen=mask_seen, folder=checkpoint_dir
+            self._teacher, settings, train, valid, catalogue, seed=seed, mask_seen=mask_seen, folder=checkpoint_dir, tell=on_epoch
         )
         loss = NextItemLoss.of(settings, soft)
         self._take_vocabulary(catalogue, train)

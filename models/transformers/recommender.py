@@ -106,7 +106,7 @@ class SequenceRecommender(Recommender):
         if self.reads_time or settings.interval_embedding:
             refuse_milliseconds(train, self.name)
         soft, before = soft_targets(
-            self._teacher, settings, train, valid, catalogue, seed=seed, mask_seen=mask_seen, folder=checkpoint_dir
+            self._teacher, settings, train, valid, catalogue, seed=seed, mask_seen=mask_seen, folder=checkpoint_dir, tell=on_epoch
         )
         indices = Vocabulary(catalogue).indices(train.item_ids)
         self._take(catalogue, np.bincount(indices, train.weights, minlength=len(catalogue) + 1)[1:])

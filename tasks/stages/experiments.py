@@ -13,7 +13,7 @@ from prefect.logging import get_run_logger
 from configs.studies import CompareSettings, SearchSettings
 from infra.progress import step
 from infra.storage import open_store
-from models.recommender import EpochReport
+from models.recommender import EpochReport, TeacherEpoch
 from tasks.comparison import (
     Failure,
     ModelComparison,
@@ -30,7 +30,7 @@ from tasks.search import SearchRecord, StudyRef, TrialRecord, conclude_study, op
 from tasks.stages.artifacts import happened, live_progress
 from tasks.stages.study_artifacts import publish_search_artifact
 from tasks.stages.task_options import NETWORK
-from tasks.stages.training import epoch_line
+from tasks.stages.training import EpochsTrained, epoch_line
 from tasks.tracking import RunRecord, start_tracking
 
 __all__ = ["begin_search", "compare_entry", "conclude_search", "report_comparison", "search_trials"]
@@ -81,11 +81,14 @@ def compare_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, s
     tracker = start_tracking(run_plan(comparison, chosen, seed, dataset, settings), settings.tracking, settings.work_dir, log)
     kept: RunRecord | None = None
     with live_progress(f"run-{entry}-{seed}", f"{name} is training") as shown:
+        trained = EpochsTrained()
 
         def on_epoch(report: EpochReport) -> None:
-            shown(100 * report.epoch / report.max_epochs, epoch_line(report))
-            tracker.epoch(report)
-            log.info("%s %s", name, epoch_line(report), extra=step(name, report.epoch, report.max_epochs))
+            done, total = trained.after(report)
+            shown(100 * done / total, epoch_line(report))
+            if not isinstance(report, TeacherEpoch):
+                tracker.epoch(report)
+            log.info("%s %s", name, epoch_line(report), extra=step(name, done, total))
 
         try:
             run_entry_apart(comparison, chosen, seed, dataset, settings, on_epoch)

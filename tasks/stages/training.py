@@ -16,7 +16,7 @@ from configs.settings import RetrainSettings
 from infra.progress import step
 from infra.registry import ModelRef
 from infra.storage import open_store
-from models.recommender import EpochReport
+from models.recommender import EpochReport, TeacherEpoch
 from tasks.datasets import DatasetRef
 from tasks.evaluation import CheckedRefit, Evaluation, VersionFolder, assemble_version, check_refit, evaluate, failed_refit
 from tasks.gate import Decision
@@ -27,6 +27,7 @@ from tasks.tracking import RunPlan, abandon_tracking, candidate_plan, candidate_
 from tasks.training import Beginning, Candidate, challenger_of, choose_beginning, train_candidate
 
 __all__ = [
+    "EpochsTrained",
     "Evaluated",
     "check_refit_model",
     "choose_parent",
@@ -47,6 +48,24 @@ class Evaluated:
     folder: VersionFolder
 
 
+@dataclass
+class EpochsTrained:
+    """How far a training is, with that of the teachers from which the model learns.
+
+    Attributes:
+        teachers: Their number, as soon as the first of them reports an epoch.
+    """
+
+    teachers: int = 0
+
+    def after(self, report: EpochReport) -> tuple[int, int]:
+        """Return the epochs that are done or not needed any more, and all epochs, if no training ends early."""
+        earlier = self.teachers
+        if isinstance(report, TeacherEpoch):
+            self.teachers, earlier = report.teachers, report.teacher - 1
+        return earlier * report.max_epochs + report.epoch, (self.teachers + 1) * report.max_epochs
+
+
 @task(name="train", task_run_name="train {kind}", **NETWORK)
 def train_model(dataset: DatasetRef, kind: str, settings: RetrainSettings, parent: str | None = None) -> Candidate:
     """Train one candidate, and report its progress in the UI and the log. `parent` is the version whose weights it begins with."""
@@ -56,11 +75,14 @@ def train_model(dataset: DatasetRef, kind: str, settings: RetrainSettings, paren
     )
 
     with live_progress(f"training-{kind}", f"{kind} is training") as shown:
+        trained = EpochsTrained()
 
         def on_epoch(report: EpochReport) -> None:
-            shown(100 * report.epoch / report.max_epochs, epoch_line(report))
-            tracker.epoch(report)
-            log.info("%s %s", kind, epoch_line(report), extra=step(f"train {kind}", report.epoch, report.max_epochs))
+            done, total = trained.after(report)
+            shown(100 * done / total, epoch_line(report))
+            if not isinstance(report, TeacherEpoch):
+                tracker.epoch(report)
+            log.info("%s %s", kind, epoch_line(report), extra=step(f"train {kind}", done, total))
 
         try:
             candidate = train_candidate(open_store(settings.store), dataset, kind, settings, on_epoch, parent=parent)
@@ -104,11 +126,13 @@ def refit_model(
     """
     log = get_run_logger()
     with live_progress("refit", f"{kind} is trained on all events") as shown:
+        trained = EpochsTrained()
 
         def on_epoch(report: EpochReport) -> None:
-            said = f"epoch {report.epoch} of {report.max_epochs} on all events: {report.seconds:.1f} s"
-            shown(100 * report.epoch / report.max_epochs, said)
-            log.info("%s %s", kind, said, extra=step(f"refit {kind}", report.epoch, report.max_epochs))
+            done, total = trained.after(report)
+            said = f"{_teacher(report)}epoch {report.epoch} of {report.max_epochs} on all events: {report.seconds:.1f} s"
+            shown(100 * done / total, said)
+            log.info("%s %s", kind, said, extra=step(f"refit {kind}", done, total))
 
         try:
             candidate = train_candidate(
@@ -193,10 +217,14 @@ def epoch_line(report: EpochReport) -> str:
     """Format an epoch for the log. The loss is left out for a model that is trained without one."""
     loss = f"loss {report.loss:.4f}, " if report.loss else ""
     return (
-        f"epoch {report.epoch} of at most {report.max_epochs}: {loss}valid NDCG@10 {report.valid['ndcg@10']:.4f} (best in epoch "
+        f"{_teacher(report)}epoch {report.epoch} of at most {report.max_epochs}: {loss}valid NDCG@10 {report.valid['ndcg@10']:.4f} (best in epoch "
         f"{report.best_epoch}), {report.seconds:.1f} s{'. ' if report.warning else ''}{report.warning}"
     )
 
 
 def _run_plan(kind: str, dataset: str, settings: RetrainSettings) -> RunPlan:
     return candidate_plan(kind, dataset, settings, group=str(flow_run.id), job=str(flow_run.flow_name))
+
+
+def _teacher(report: EpochReport) -> str:
+    return f"teacher {report.teacher} of {report.teachers}: " if isinstance(report, TeacherEpoch) else ""

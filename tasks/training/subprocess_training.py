@@ -34,7 +34,7 @@ from configs import errors
 from configs.child_processes import STORE, child_environment
 from configs.errors import LostReplicaError, RecsysError, TrainingError
 from configs.settings import StoreSettings
-from models.recommender import EpochReport, OnEpoch
+from models.recommender import EpochReport, OnEpoch, TeacherEpoch
 from models.training import Placement, joined_replicas
 
 __all__ = ["run_apart"]
@@ -197,7 +197,7 @@ def _follow(
             with ours.makefile("rb") as lines:
                 for line in lines:
                     if on_epoch is not None:
-                        on_epoch(EpochReport(**json.loads(line)))
+                        on_epoch(_report_of(json.loads(line)))
         except BaseException:
             if not ended.is_set():
                 _kill_group(process.pid)
@@ -208,6 +208,10 @@ def _follow(
             raise
         ended.wait()
         return process.returncode
+
+
+def _report_of(fields: dict[str, Any]) -> EpochReport:
+    return TeacherEpoch(**fields) if "teacher" in fields else EpochReport(**fields)
 
 
 def _end_the_rest(process: subprocess.Popen[bytes], ours: socket.socket, ended: threading.Event) -> None:

@@ -15,7 +15,7 @@ from configs.kinds import Parameter, spec_of
 from configs.settings import EvaluationSettings, SS4RecSettings
 from configs.studies import Pruning
 from models.evaluation import Split, split
-from models.recommender import EpochReport, FitReport, Recommender
+from models.recommender import EpochReport, FitReport, Recommender, TeacherEpoch
 from models.search import Train, TrialData, make_pruner, make_sampler, run_trial, suggest, train_trial
 from tests import synthetic
 
@@ -109,6 +109,15 @@ def test_a_trial_below_the_median_ends_after_the_warm_up(parts: Split) -> None:
     good, bad = study.trials
     assert good.state.name == "COMPLETE" and list(good.intermediate_values) == [1, 2, 3, 4, 5, 6]
     assert bad.state.name == "PRUNED" and list(bad.intermediate_values) == [1, 2]
+
+
+def test_a_trial_is_judged_by_the_model_and_not_by_its_teachers(parts: Split) -> None:
+    told: list[EpochReport] = []
+    study = optuna.create_study(direction="maximize")
+    base = BASE.model_copy(update={"teachers": 1, "max_epochs": 2, "patience": 2})
+    run_trial(trial := study.ask(), SPACE_OF_TWO, SPEC, base, trainer(parts), told.append)
+    assert [isinstance(each, TeacherEpoch) for each in told] == [True, True, False, False]
+    assert list(study.trials[trial.number].intermediate_values.values()) == [each.valid["ndcg@10"] for each in told[2:]]
 
 
 @pytest.mark.full

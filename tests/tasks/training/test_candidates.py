@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from configs.settings import EvaluationSettings, ModelSettings, RetrainSettings,
 from infra.registry import file_digests
 from infra.storage.local import LocalStore
 from models.loading import load_recommender
+from models.recommender import EpochReport, TeacherEpoch
 from tasks.datasets import DatasetRef, write_dataset
 from tasks.evaluation.load_check import SAMPLE_FILE, check_loaded, sample_requests
 from tasks.ingest import build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate
+from tasks.stages.training import EpochsTrained, epoch_line
 from tasks.training import Candidate, read_split, train_candidate
 from tests import synthetic
 
@@ -77,6 +80,24 @@ def test_a_refit_trains_on_all_events_for_the_epochs_that_it_is_given_and_leaves
     events = [pd.read_parquet(Path(each.folder) / "vocabulary.parquet")["train_events"].sum() for each in (judged, refit)]
     assert events == [dataset.rows - 2 * 30, dataset.rows], "two events of each of 30 users were held out"
     assert not list((tmp_path / "work" / "checkpoints" / settings.model_name / "ss4rec").glob("*refit*"))
+
+
+def test_a_training_and_a_refit_report_the_epochs_of_their_teachers_first(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    dataset = stored(store, None)
+    _, settings = trained(store, dataset, tmp_path, teachers=2)
+    shutil.rmtree(settings.work_dir)
+    for refit_epochs, epochs in ((None, 2), (1, 1)):
+        told: list[EpochReport] = []
+        done = EpochsTrained()
+        found = train_candidate(store, dataset, "ss4rec", settings, told.append, refit_epochs=refit_epochs)
+        assert len(found.epochs) == epochs and found.epochs == told[-epochs:], "the record of a version is about the model alone"
+        numbers = [(each.teacher, each.epoch) for each in told[:-epochs] if isinstance(each, TeacherEpoch)]
+        assert numbers == [(teacher, epoch) for teacher in (1, 2) for epoch in range(1, epochs + 1)]
+        assert [done.after(each) for each in told] == [(number, 3 * epochs) for number in range(1, 3 * epochs + 1)]
+    assert epoch_line(told[0]).startswith("teacher 1 of 2: epoch 1 of at most 1: ") and epoch_line(told[-1]).startswith(
+        "epoch 1 of"
+    )
 
 
 def test_replicas_without_a_gpu_each_are_refused_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
