@@ -1,5 +1,5 @@
 """A whole environment on a machine that has only the images and compose's file: a scheduled retraining, its promotion, both replicas behind
-the proxy, the demo in a browser, metrics, and backups from which the champion is restored.
+the proxy, the demo in a browser, alerts, backups from which the champion is restored, and a pod's training.
 
 `RECSYS_SHOTS` names a folder for pictures of the demo.
 """
@@ -28,6 +28,7 @@ from infra.storage import Store, open_store
 from tests import synthetic
 from tests.doubles.live_prefect import wait_until
 from tests.flows.conftest import QUICK
+from tests.full.deployment.alerting import alerting
 from tests.full.images.started import PATIENCE_S, VOLUME, give_to_the_image, once
 
 pytestmark = pytest.mark.full
@@ -183,3 +184,21 @@ def test_a_pod_trains_two_epochs_and_hands_the_model_over(
     assert ended["state_name"] == "Handed over", f"{ended['state']['message']}\n{said}"
     assert "epoch 2" in said and "epoch 3" not in said, said
     assert list(store_of(stack).list(f"handed-over/{run['id']}")), "the model is not in the store"
+
+
+def test_an_alert_about_a_replica_that_died_arrives_and_so_does_its_end(stack: Running, champion: str, tmp_path: Path) -> None:
+    services = {"api-1": 8000, "api-2": 8000, "prefect": 4200, "exporter": 9400}
+    ports = {f"{name}:{usual}": stack.layout.ports[name] for name, usual in services.items()}
+    with alerting(tmp_path, ports, ["api", "prefect", "exporter"], stack.layout.folder / "secrets") as alerts:
+        wait_until(lambda: list(alerts.targets().values()) == ["up"] * len(services), PATIENCE_S, "figures of every service")
+
+        def about_it(alert: dict[str, Any]) -> bool:
+            place = f"127.0.0.1:{stack.layout.ports['api-2']}"
+            return alert["labels"]["alertname"] == "ApiDown" and alert["labels"]["instance"] == place
+
+        assert stack.containers is not None
+        subprocess.run(["runc", "kill", stack.containers.names["api-2"], "KILL"], check=True)
+        stack.processes["api-2"].wait()
+        assert alerts.arrived("firing", about_it)["annotations"]["runbook_url"].endswith("#apidown")
+        stack.start("api-2")
+        alerts.arrived("resolved", about_it)
