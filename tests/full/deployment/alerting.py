@@ -17,7 +17,7 @@ import httpx
 import yaml
 
 from infra.local_stack.services import ROOT
-from tests.doubles.live_prefect import Webhook, webhook
+from tests.doubles.live_prefect import Webhook, wait_until, webhook
 from tests.ports import reserved_port
 
 __all__ = ["COMPOSE", "START", "Alerting", "alerting", "program"]
@@ -89,7 +89,15 @@ def alerting(folder: Path, ports: Mapping[str, int], jobs: Sequence[str], secret
         address = f"127.0.0.1:{own['127.0.0.1:9090']}"
         prometheus = [program("prometheus"), f"--config.file={folder}/prometheus.yaml", f"--storage.tsdb.path={folder}/data"]
         stack.enter_context(_running([*prometheus, f"--web.listen-address={address}"], folder))
+        wait_until(lambda: _ready(address), PATIENCE_S, "Prometheus")
         yield Alerting(folder, f"http://{address}", told)
+
+
+def _ready(address: str) -> bool:
+    try:
+        return httpx.get(f"http://{address}/-/ready", timeout=60).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 @contextmanager
