@@ -19,6 +19,7 @@ from flows.cli.main import app
 from serving import run, supervisor
 from serving.api import app as api
 from serving.api.connections import BoundedProtocol
+from tests.ports import reserved_port
 
 
 @pytest.fixture
@@ -35,19 +36,20 @@ def started(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_the_command_passes_all_its_options_to_the_workers(started: dict[str, Any], tmp_path: Path) -> None:
-    given = ["serve", "--workers", "3", "--port", "8123", "--redis", "redis://there:6379/2", "--set", "batch.requests=7"]
+    port = reserved_port()
+    given = ["serve", "--workers", "3", "--port", str(port), "--redis", "redis://there:6379/2", "--set", "batch.requests=7"]
     result = CliRunner().invoke(app, given)
     assert result.exit_code == 0, result.output
     settings = ServingSettings.model_validate_json(started["environment"][api.SETTINGS])
-    assert (settings.workers, settings.port, settings.redis.url, settings.batch.requests) == (3, 8123, "redis://there:6379/2", 7)
-    assert (started["app"], started["workers"], started["port"]) == ("serving.api.app:from_environment", 3, 8123)
+    assert (settings.workers, settings.port, settings.redis.url, settings.batch.requests) == (3, port, "redis://there:6379/2", 7)
+    assert (started["app"], started["workers"], started["port"]) == ("serving.api.app:from_environment", 3, port)
     assert started["timeout_graceful_shutdown"] == settings.shutdown_s
     metrics = started["environment"]["PROMETHEUS_MULTIPROC_DIR"]
     assert not Path(metrics).exists()  # it is removed with the server
 
 
 def test_one_worker_keeps_its_metrics_in_memory(started: dict[str, Any]) -> None:
-    run.serve(ServingSettings())
+    run.serve(ServingSettings(port=reserved_port()))
     assert "PROMETHEUS_MULTIPROC_DIR" not in started["environment"]
 
 
@@ -76,8 +78,8 @@ def test_garbage_collection_is_off_while_a_single_worker_imports_and_on_afterwar
     seen = []
     monkeypatch.setattr(supervisor, "run_server", lambda *_, **__: seen.append(gc.isenabled()))
     monkeypatch.setattr(os, "environ", os.environ.copy())
-    run.serve(ServingSettings())
-    run.serve(ServingSettings(workers=2))
+    run.serve(ServingSettings(port=reserved_port()))
+    run.serve(ServingSettings(port=reserved_port(), workers=2))
     assert seen == [False, True] and gc.isenabled()
     monkeypatch.setenv(api.SETTINGS, run.as_json(ServingSettings()))
     gc.disable()
@@ -86,9 +88,9 @@ def test_garbage_collection_is_off_while_a_single_worker_imports_and_on_afterwar
 
 
 def test_a_forwarded_address_is_believed_only_from_configured_proxies(started: dict[str, Any]) -> None:
-    run.serve(ServingSettings())
+    run.serve(ServingSettings(port=reserved_port()))
     assert started["proxy_headers"] is False and started["ws"] == "none"
-    run.serve(ServingSettings.model_validate({"limits": {"trusted_proxies": ["10.0.3.0/24", "::1"]}}))
+    run.serve(ServingSettings.model_validate({"port": reserved_port(), "limits": {"trusted_proxies": ["10.0.3.0/24", "::1"]}}))
     assert started["proxy_headers"] is True and started["forwarded_allow_ips"] == ["10.0.3.0/24", "::1"]
     assert import_from_string(started["http"]) is BoundedProtocol
 
@@ -101,5 +103,5 @@ def test_connections_leave_file_descriptors_for_the_rest_of_the_worker(
     monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: found.append(wanted))
     for each in limits:
         monkeypatch.setattr(resource, "getrlimit", lambda _, each=each: each)
-        run.serve(ServingSettings())
+        run.serve(ServingSettings(port=reserved_port()))
     assert found == [(4608, 8192), (1100, 1100), (4608, resource.RLIM_INFINITY)]
