@@ -281,6 +281,7 @@ TABLES: dict[str, Table] = {
     ),
     "rules": Table("rules.json", "python -m benchmarks.serving.rules", rendered_by("benchmarks.serving.rules")),
     "top-k": Table("top_k.json", "python -m benchmarks.serving.top_k", rendered_by("benchmarks.serving.top_k")),
+    "tracing": Table("tracing.json", "python -m benchmarks.tracing", rendered_by("benchmarks.tracing")),
     "bodies": Table("bodies.json", "python -m benchmarks.serving.bodies", _bodies),
     "first-calls": Table(
         "first_calls.json", "python -m benchmarks.serving.first_calls", rendered_by("benchmarks.serving.first_calls")
