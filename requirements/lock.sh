@@ -1,6 +1,6 @@
 #!/bin/sh -e
-# Resolves pyproject.toml into requirements/{core,dev,worker}.txt, and requirements/{serve,demo}.in into .txt files. Needs uv; keeps
-# present pins unless UPGRADE=1.
+# Resolves pyproject.toml into requirements/{core,dev,worker}.txt, and requirements/{serve,serve-torch,demo}.in into .txt files. Needs
+# uv; keeps present pins unless UPGRADE=1.
 # torch brings its own CUDA wheels where they are wanted, so the lock names torch but none of its nvidia packages.
 cd "$(dirname "$0")/.."
 cuda=$(uv pip compile -q pyproject.toml --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
@@ -23,4 +23,5 @@ lock dev pyproject.toml $product --extra dev --extra demo --extra peers
 CONSTRAINTS=requirements/dev.txt
 lock worker pyproject.toml $product
 lock serve requirements/serve.in
+lock serve-torch requirements/serve-torch.in
 lock demo requirements/demo.in

@@ -1,6 +1,6 @@
 # `recsys serve` and `recsys demo`, as three targets. No image contains Prefect, RecBole, Evidently or CUDA.
 #   api         serves every kind with a serving form of its own (SS4Rec, NCF, popularity), without torch
-#   api-torch   serves every kind: the others run the model's own forward pass
+#   api-torch   serves every kind but those of RecBole: the others run the model's own forward pass
 #   demo        explains answers with the model's own forward pass, so it has torch
 # `make images` builds them with Docker or buildah. By hand:
 #   docker build -f infra/docker/serve.Dockerfile --target api -t recsys-serve .
@@ -17,9 +17,9 @@ RUN python -m venv /opt/venv \
     && /opt/venv/bin/pip install --no-deps -r requirements/serve.txt
 
 FROM packages AS packages-torch
-RUN /opt/venv/bin/pip install ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} --no-deps "$(grep '^torch==' requirements/demo.txt)" \
-    && grep -E '^(filelock|fsspec|jinja2|mpmath|networkx|scipy|sympy)==' requirements/demo.txt > /tmp/torch.txt \
-    && /opt/venv/bin/pip install --no-deps -r /tmp/torch.txt
+RUN /opt/venv/bin/pip install ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} --no-deps "$(grep '^torch==' requirements/serve-torch.txt)" \
+    && grep -v '^torch==' requirements/serve-torch.txt > /tmp/serve-torch.txt \
+    && /opt/venv/bin/pip install --no-deps -r /tmp/serve-torch.txt
 
 FROM packages-torch AS packages-demo
 RUN grep -v '^torch==' requirements/demo.txt > /tmp/demo.txt \

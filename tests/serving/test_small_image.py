@@ -75,25 +75,37 @@ import flows.cli.main, flows.cli.serve, infra.storage.s3, serving.api.app, servi
 import httptools, uvloop, uvicorn
 print(len(missing))
 """
+API_WITH_TORCH = """
+import serving.api.app, models.general
+from configs.kinds import spec_of
+from configs.kinds.registry import BUILT_IN
+from models.kinds import recommender_class, serving_class
+
+for spec in map(spec_of, BUILT_IN.keys() - {"recbole"}):  # its package is far larger than the image
+    serving_class(spec)
+    if spec.serving is None:
+        recommender_class(spec)
+print(len(missing))
+"""
 DEMO = """
 import flows.cli.main, infra.storage.s3, serving.demo.server
 from importlib import import_module
 from pkgutil import iter_modules
 from configs.kinds import spec_of
 from configs.kinds.registry import BUILT_IN
+from models.kinds import recommender_class
 import serving.demo.views
 
 for view in iter_modules(serving.demo.views.__path__):
     import_module(f"serving.demo.views.{view.name}")
-for kind in BUILT_IN.keys() - {"recbole"}:  # its package is far larger than the image
-    module, name = spec_of(kind).recommender.split(":")
-    getattr(import_module(module), name)
+for kind in BUILT_IN.keys() - {"recbole"}:
+    recommender_class(spec_of(kind))
 print(len(missing))
 """
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(("lock", "imports"), [("serve", API), ("demo", DEMO)])
+@pytest.mark.parametrize(("lock", "imports"), [("serve", API), ("serve-torch", API_WITH_TORCH), ("demo", DEMO)])
 def test_a_process_with_only_the_packages_of_its_image_has_what_it_imports(lock: str, imports: str) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", IN_THE_IMAGE + imports, f"requirements/{lock}.txt"],

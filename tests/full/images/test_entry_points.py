@@ -13,11 +13,14 @@ import pytest
 
 from infra.images.running import Unpacked
 from infra.storage.local import LocalStore
+from models.transformers import HSTU
+from models.transformers.settings import HSTUSettings
 from tests.doubles.live_prefect import wait_until
 from tests.doubles.redis_server import RedisServer, redis_server
 from tests.full.images.started import PATIENCE_S, VOLUME, Run, give_to_the_image, running
 from tests.ports import reserved_port
 from tests.serving.versions import NAME, draw, promote_version, publish
+from tests.tasks.stored import small_split
 
 pytestmark = pytest.mark.full
 QUESTION = {"history": [{"item_id": 101}, {"item_id": 105}], "k": 5}
@@ -29,9 +32,13 @@ def redis() -> Iterator[RedisServer]:
         yield running
 
 
-def promoted(place: Path) -> str:
-    """Promote a small version in the store of the volume, and return it."""
+def promoted(place: Path, *, needs_torch: bool) -> str:
+    """Promote a small version in the store of the volume, and return it. With `needs_torch`, its kind has no serving form of its own."""
     draw(place / "version", 1)
+    if needs_torch:
+        parts, model = small_split(), HSTU(HSTUSettings(width=8, blocks=1, max_length=20, max_epochs=1, device="cpu"))
+        model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=True)
+        model.save(place / "version")
     store = LocalStore(place / "var" / "store")
     version = publish(store, place / "version").version
     promote_version(store, version)
@@ -49,10 +56,12 @@ def served(image: Unpacked, place: Path, usual: int, given: dict[str, Any]) -> I
         yield run
 
 
-@pytest.mark.parametrize("name", ["recsys-serve", "recsys-serve-torch"])
-def test_the_api_answers(name: str, image: Callable[[str], Unpacked], redis: RedisServer, place: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "needs_torch"), [("recsys-serve", False), ("recsys-serve-torch", False), ("recsys-serve-torch", True)]
+)
+def test_the_api_answers(name: str, needs_torch: bool, image: Callable[[str], Unpacked], redis: RedisServer, place: Path) -> None:
     api = image(name)
-    version = promoted(place)
+    version = promoted(place, needs_torch=needs_torch)
     given = {
         "work_dir": f"{VOLUME}/serving",
         "outcomes.folder": f"{VOLUME}/outcomes",

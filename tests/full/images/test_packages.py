@@ -48,7 +48,15 @@ def spelled_alike(versions: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {str(canonicalize_name(name)): Version(version).public for name, version in versions}
 
 
-@pytest.mark.parametrize(("name", "lock"), [("recsys-serve", "serve"), ("recsys-demo", "demo"), ("recsys-worker", "worker")])
+@pytest.mark.parametrize(
+    ("name", "lock"),
+    [
+        ("recsys-serve", "serve"),
+        ("recsys-serve-torch", "serve-torch"),
+        ("recsys-demo", "demo"),
+        ("recsys-worker", "worker"),
+    ],
+)
 def test_an_image_has_the_locked_packages_and_no_others(
     name: str, lock: str, image: Callable[[str], Unpacked], place: Path
 ) -> None:
