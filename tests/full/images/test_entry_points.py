@@ -3,6 +3,7 @@ volume and /tmp, and end in order."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from infra.images.running import Unpacked
 from infra.storage.local import LocalStore
 from models.transformers import HSTU
 from models.transformers.settings import HSTUSettings
+from tasks.evaluation.load_check import SAMPLE_FILE, sample_requests
 from tests.doubles.live_prefect import wait_until
 from tests.doubles.redis_server import RedisServer, redis_server
 from tests.full.images.started import PATIENCE_S, VOLUME, Run, give_to_the_image, running
@@ -39,6 +41,7 @@ def promoted(place: Path, *, needs_torch: bool) -> str:
         parts, model = small_split(), HSTU(HSTUSettings(width=8, blocks=1, max_length=20, max_epochs=1, device="cpu"))
         model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=True)
         model.save(place / "version")
+        (place / "version" / SAMPLE_FILE).write_text(json.dumps(sample_requests(model, parts.test, count=5, seed=0)))
     store = LocalStore(place / "var" / "store")
     version = publish(store, place / "version").version
     promote_version(store, version)
